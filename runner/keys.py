@@ -1,0 +1,117 @@
+"""Identities: what makes two things the same thing. Nothing here may change without a new `SCHEME`.
+
+A key hashes all of what its content depends on and nothing else, written as canonical
+JSON (sorted keys, no blanks, UTF-8). Leave an input out and a stale artefact is used
+silently; put a foreign one in and work is done twice.
+
+    export request  what is asked of an exporter: model source, weights, image size, opset
+    export          the request and the exporter that answered it (package versions)
+    binary          digest of the graph, every compiler flag, compiler, hardware, CPU features
+    cell            one point, every parameter that decides what is measured
+    slot            a cell on a target
+    plan            the bytes of the plan object
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+SCHEME = 1
+ANY_TARGET = "any"
+
+# 128 bits: with a million ids the chance of one collision is 1.5e-27, and an id still fits a table's line.
+ID_HEX_DIGITS = 32
+
+
+def canonical(content: object) -> bytes:
+    """Canonical JSON bytes of plain values: the only form that is ever hashed."""
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+
+
+def digest_bytes(data: bytes) -> str:
+    """SHA-256 of an object's bytes, hex: the digest in manifests and plan names."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def identity(kind: str, content: Mapping[str, Any]) -> str:
+    """Hash of canonical `content`; `kind` and the scheme keep the spaces of different nouns apart."""
+    hashed = hashlib.sha256(canonical([SCHEME, kind, content]))
+    return hashed.hexdigest()[:ID_HEX_DIGITS]
+
+
+@dataclass(frozen=True, order=True)
+class ExportRequest:
+    """What is asked of an exporter, independent of the machine that answers.
+
+    `source` is canonical: `torchvision:NAME`, `hf:OWNER/NAME@REVISION`, or `onnx:SHA256` of a
+    file's content. `weights` is `pretrained`, `random`, or `file` (an ONNX file's own).
+    `opset` is 0 for a file (it keeps its own). `location` tells where an ONNX file lies and
+    is no part of the identity.
+    """
+
+    source: str
+    weights: str
+    image_size: int
+    opset: int
+    location: str = field(default="", compare=False)
+
+    @property
+    def id(self) -> str:
+        return identity("export-request", self.content)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "weights": self.weights,
+            "image_size": self.image_size,
+            "opset": self.opset,
+        }
+
+
+def public_version(version: str) -> str:
+    """`2.15.0+cpu` -> `2.15.0`: the local part names a build, which does not change an exported graph."""
+    return version.split("+", 1)[0]
+
+
+def export_key(request: ExportRequest, versions: Mapping[str, str]) -> str:
+    """Key of an exported graph. `versions` are those of every package (and our own exporter) that shapes it."""
+    exporter = {name: public_version(version) for name, version in versions.items()}
+    return identity("export", {"request": request.content, "exporter": exporter})
+
+
+def binary_key(
+    *,
+    graph_digest: str,
+    flags: Sequence[str],
+    compiler: str,
+    hardware: str,
+    cpu_features: Sequence[str] = (),
+) -> str:
+    """Key of a compiled binary. `flags` keep their order (a later flag may override an earlier one);
+    `cpu_features` only for binaries compiled on the target."""
+    return identity(
+        "binary",
+        {
+            "graph": graph_digest,
+            "flags": list(flags),
+            "compiler": compiler,
+            "hardware": hardware,
+            "cpu_features": sorted(cpu_features),
+        },
+    )
+
+
+def cell_id(content: Mapping[str, Any]) -> str:
+    """Identity of a cell: the parameters that decide what is measured, whatever axis or machine they came from."""
+    return identity("cell", content)
+
+
+def slot_id(cell: str, target: str = ANY_TARGET) -> str:
+    """Identity of a slot: a cell on a target (`any`, a node's name, or a card's serial)."""
+    return identity("slot", {"cell": cell, "target": target})
