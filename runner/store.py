@@ -1,0 +1,301 @@
+"""The object store: what is kept lies here and nowhere else. A folder, an S3 bucket and memory look the same.
+
+    plan, engine, merge, artifacts --> Store --(store_places)--> obstore --> folder | S3 | memory
+
+What every place guarantees:
+  * an object is there as a whole or not at all; a killed writer leaves nothing that is listed or read;
+  * `put_new` never overwrites: of any number of writers one is told True;
+  * what `put` returned for, later reads and lists see.
+A folder keeps this by writing `KEY#1` beside the object and renaming (or linking) it, so a killed
+writer's `KEY#1` stays as litter. It is not fsynced: after a power cut or kernel crash an object may
+be missing or empty (artefacts and tables carry digests), after a killed process never. A bucket may
+keep parts of killed uploads that are charged for but not visible: give it a lifecycle rule that
+aborts incomplete multipart uploads.
+
+Not for use across fork(): obstore's threads don't survive it. Use spawn or a subprocess.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.errors import StoreError
+from runner.store_errors import NotFound, Where, translate, unreachable
+from runner.store_places import SEGMENT, Folder, Place, place_of
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+__all__ = ["Listed", "NotFound", "Store", "open_store"]
+
+# Threads that read ahead in `get_many`; more were no faster against a server on this host (2 cores).
+_READERS = 16
+# S3 allows 10,000 parts, so 80 GiB an object; _PARTS of them are in memory and under way at once.
+_PART_BYTES = 8 * 1024 * 1024
+_PARTS = 4
+
+_PROBE_KEY = ".probe/aicsweep"
+_PROBE = b"Written by aicsweep at the start of a run, to see whether it may. Can be deleted.\n"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An object as it is listed; `modified` is when the place got it, in UTC."""
+
+    key: str
+    size_bytes: int
+    modified: datetime
+
+
+def open_store(url: str) -> Store:
+    """The store at a folder (`runs/today`, `~/runs`, `file:///data/runs`), `s3://BUCKET/PREFIX`, or `memory:`
+    (a new, empty one each time). Nothing is read, made or connected yet: that is `check`.
+
+    Raises BadInput for any other URL.
+    """
+    place, prefix = place_of(url)
+    return Store(place, prefix)
+
+
+class Store:
+    """Objects under keys such as `plans/ab12.json`: segments of [A-Za-z0-9._-], no `.` or `..`.
+
+    Any other key is a ValueError. Because a folder must be able to hold it, a key can't be the
+    prefix of another (`a` and `a/b`). Methods are safe to call from several threads and raise
+    StoreError where the place fails.
+    """
+
+    def __init__(self, place: Place, prefix: str = "") -> None:
+        self._place = place
+        self._prefix = prefix
+
+    @property
+    def url(self) -> str:
+        """What people call it; holds no credentials."""
+        return f"{self._place.url.rstrip('/')}/{self._prefix}" if self._prefix else self._place.url
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def at(self, prefix: str) -> Store:
+        """The part of the store below `prefix`, as a store."""
+        return Store(self._place, self._path(prefix))
+
+    def get(self, key: str) -> bytes:
+        """An object's bytes. Raises NotFound."""
+        local = self.local_path(key)
+        with self._errors("read", key):
+            if local is not None:
+                # Nine times obstore's rate for small files: no way through another thread.
+                return _read_local(local)
+            return self._get(self._reader(), key)
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Key and bytes of each object, in the order asked for; a few are read ahead. Raises NotFound."""
+        if self._place.folder is not None:
+            yield from ((key, self.get(key)) for key in keys)
+            return
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="store-read") as pool:
+            ahead: deque[tuple[str, Future[bytes]]] = deque()
+            try:
+                for key in keys:
+                    ahead.append((key, pool.submit(self.get, key)))
+                    if len(ahead) > 2 * _READERS:
+                        first, read = ahead.popleft()
+                        yield first, read.result()
+                while ahead:
+                    first, read = ahead.popleft()
+                    yield first, read.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object, in place of any of that key."""
+        import obstore
+
+        path = self._path(key)
+        with self._errors("write", key):
+            obstore.put(self._writer(), path, data, chunk_size=_PART_BYTES, max_concurrency=_PARTS)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Write an object unless the key is taken; False if it was, and nothing is changed.
+
+        Where the answer to a write was lost and it was sent again, False can mean our own first
+        try: compare contents if that matters. On S3 False can also be a writer that fails later.
+        """
+        self._path(key)
+        with self._errors("write", key):
+            return self._put_new(self._writer(), key, data)
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of this key."""
+        import obstore
+
+        path = self._path(key)
+        try:
+            with self._errors("read", key):
+                obstore.head(self._reader(), path)
+        except NotFound:
+            return False
+        return True
+
+    def list(self, prefix: str = "") -> list[Listed]:
+        """Every object below `prefix` (a whole segment), sorted by key. Files that can't be ours are left out."""
+        import obstore
+
+        path = self._path(prefix) if prefix else self._prefix
+        skipped = len(self._prefix) + 1 if self._prefix else 0
+        with self._errors("list", prefix):
+            listed = [
+                Listed(item["path"][skipped:], item["size"], item["last_modified"])
+                for some in obstore.list(self._reader(), path, chunk_size=1000)
+                for item in some
+                if _is_key(item["path"])
+            ]
+        return sorted(listed, key=lambda item: item.key)
+
+    def folders(self, prefix: str = "") -> list[str]:
+        """Names of the folders directly below `prefix`, sorted: first segments of the keys that go on."""
+        import obstore
+
+        path = self._path(prefix) if prefix else self._prefix
+        with self._errors("list", prefix):
+            reader = self._reader()
+            found = obstore.list_with_delimiter(reader, path)["common_prefixes"]
+            # A folder of a file system stays when it holds no object, as after a killed writer.
+            folders = [
+                folder
+                for folder in found
+                if self._place.folder is None or any(obstore.list(reader, folder, chunk_size=1))
+            ]
+        names = (folder.rstrip("/").rsplit("/", 1)[-1] for folder in folders)
+        return sorted(name for name in names if SEGMENT.fullmatch(name))
+
+    def upload(self, key: str, path: Path) -> None:
+        """Write a file's content, of any size, in place of any object of that key."""
+        import obstore
+
+        target = self._path(key)
+        if not path.is_file():
+            raise StoreError(f"can't upload {path} to {Where(self.url, key)}: there is no such file")
+        with self._errors("write", key):
+            obstore.put(self._writer(), target, path, chunk_size=_PART_BYTES, max_concurrency=_PARTS)
+
+    def download(self, key: str, path: Path) -> None:
+        """Write an object of any size to the file `path`, whole or not at all. Raises NotFound."""
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:
+                for part in self._stream(key):
+                    file.write(part)
+            temporary.replace(path)
+        except OSError as error:
+            raise translate(error, "write", Where(str(path))) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def local_path(self, key: str) -> Path | None:
+        """Where the object (or folder of objects) lies on this host; None unless the store is a folder.
+
+        For reading in place: never write there.
+        """
+        path = self._path(key)
+        folder = self._place.folder
+        return None if folder is None else folder / path
+
+    def free_bytes(self) -> int | None:
+        """Bytes that can still be written to a folder store; None for others (S3 has no such number)."""
+        folder = self._place.folder
+        while folder is not None and not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        return None if folder is None else shutil.disk_usage(folder).free
+
+    def check(self) -> None:
+        """Prove that we may write, read, list and put-if-absent here; made at the start of a run.
+
+        Takes four small requests on S3 and gives up within seconds. Leaves `.probe/aicsweep`, the
+        same bytes each time, since the right to delete is not needed for anything else.
+        Raises StoreError, saying what is wrong and what to do.
+        """
+        import obstore
+
+        with self._errors("write", _PROBE_KEY):
+            store = self._place.connect(writing=True, probing=True)
+            obstore.put(store, self._path(_PROBE_KEY), _PROBE)
+        with self._errors("read", _PROBE_KEY):
+            found = self._get(store, _PROBE_KEY)
+        if found != _PROBE:
+            remedy = "Is it a cache or a gateway? aicsweep needs to read back at once what it wrote."
+            raise StoreError(f"{self.url} gives back other bytes than were written", remedy=remedy)
+        with self._errors("write", _PROBE_KEY):
+            overwritten = self._put_new(store, _PROBE_KEY, _PROBE)
+        if overwritten:
+            remedy = "Conditional writes are needed: AWS S3, MinIO, Ceph, SeaweedFS and R2 in current versions have them."
+            raise StoreError(f"{self.url} ignores put-if-absent (If-None-Match) and overwrites", remedy=remedy)
+        with self._errors("list", ".probe"):
+            obstore.list(store, self._path(".probe")).collect()
+
+    def _path(self, key: str) -> str:
+        """The key from the place's root on."""
+        if not _is_key(key):
+            raise ValueError(f"not a store key: {key!r}")
+        return f"{self._prefix}/{key}" if self._prefix else key
+
+    def _reader(self) -> ObjectStore:
+        return self._place.connect(writing=False)
+
+    def _writer(self) -> ObjectStore:
+        return self._place.connect(writing=True)
+
+    def _get(self, store: ObjectStore, key: str) -> bytes:
+        import obstore
+
+        return obstore.get(store, self._path(key)).bytes().to_bytes()
+
+    def _put_new(self, store: ObjectStore, key: str, data: bytes) -> bool:
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        try:
+            obstore.put(store, self._path(key), data, mode="create")
+        except AlreadyExistsError:
+            return False
+        return True
+
+    def _stream(self, key: str) -> Iterator[bytes]:
+        import obstore
+
+        with self._errors("read", key):
+            yield from map(bytes, obstore.get(self._reader(), self._path(key)).stream(_PART_BYTES))
+
+    @contextmanager
+    def _errors(self, doing: str, key: str) -> Iterator[None]:
+        """The border: nothing foreign gets past it."""
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except (BaseError, OSError) as error:
+            raise translate(error, doing, Where(self.url, key, self._place.endpoint)) from error
+
+
+def _is_key(text: str) -> bool:
+    return all(SEGMENT.fullmatch(segment) for segment in text.split("/"))
+
+
+def _read_local(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (IsADirectoryError, NotADirectoryError) as error:
+        # To S3 these are keys nobody has written.
+        raise FileNotFoundError(str(path)) from error

@@ -1,0 +1,152 @@
+"""The border between obstore, botocore or the operating system and ours: foreign errors become StoreError here.
+
+    store, store_places --(foreign error, where, doing)--> `translate` --> StoreError | NotFound
+
+obstore's texts hold the server's whole answer and a debug dump of the request; none of that
+is shown. Only an error number, an S3 error code and a status are taken from them, and decide
+the sentence and the remedy.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from dataclasses import dataclass
+
+from runner.errors import StoreError
+
+
+class NotFound(StoreError):
+    """There is no object of this key."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """What an operation was about, for people: `url` of the store, `key` in it, S3's `endpoint` or ""."""
+
+    url: str
+    key: str = ""
+    endpoint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.url.rstrip('/')}/{self.key}" if self.key else self.url
+
+
+# What to do for an error number of the operating system; the sentence itself is `strerror`.
+_ERRNO_REMEDIES = {
+    errno.ENOSPC: "Free some space there, or name another place with results.url.",
+    errno.EDQUOT: "Your disk quota is used up: free some space, or name another place with results.url.",
+    errno.EFBIG: "A limit on file sizes is set (see `ulimit -f`): raise it, or use a store elsewhere.",
+    errno.EACCES: "Give this user write access to the folder, or name another one with results.url.",
+    errno.EPERM: "Give this user write access to the folder, or name another one with results.url.",
+    errno.EROFS: "The file system is mounted read-only: name a folder on another one with results.url.",
+    errno.ENOTDIR: "A file lies where a folder is needed: remove it, or name another folder with results.url.",
+    errno.EEXIST: "A file lies where a folder is needed: remove it, or name another folder with results.url.",
+    errno.EISDIR: "A folder lies where a file is needed: remove it, or name another folder with results.url.",
+    errno.ENOENT: "Files can't be made there (is it a special folder such as /proc?): name another folder.",
+}
+
+_CHECK_CREDENTIALS = (
+    "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; "
+    "`aws sts get-caller-identity` shows what is used."
+)
+_CHECK_REGION = "Set AWS_REGION to the bucket's region."
+
+# S3 error codes -> what is wrong, what to do.
+_S3_CODES = {
+    "NoSuchBucket": ("the bucket doesn't exist", "Create it (`aws s3 mb`), or correct results.url."),
+    "AccessDenied": (
+        "access is denied",
+        "The credentials need s3:GetObject, s3:PutObject and s3:ListBucket there.",
+    ),
+    "InvalidAccessKeyId": ("the access key is not known to the store", _CHECK_CREDENTIALS),
+    "SignatureDoesNotMatch": ("the secret key is wrong", _CHECK_CREDENTIALS),
+    "ExpiredToken": ("the session token has expired", "Sign in again, or renew AWS_SESSION_TOKEN."),
+    "InvalidToken": ("the session token is not valid", "Sign in again, or renew AWS_SESSION_TOKEN."),
+    "RequestTimeTooSkewed": ("this host's clock is wrong", "Set the clock; S3 allows 15 minutes."),
+    "PermanentRedirect": ("the bucket is in another region", _CHECK_REGION),
+    "AuthorizationHeaderMalformed": ("the bucket is in another region", _CHECK_REGION),
+    "IllegalLocationConstraintException": ("the bucket is in another region", _CHECK_REGION),
+    "NotImplemented": (
+        "the store can't do conditional writes (If-None-Match)",
+        "aicsweep needs put-if-absent: use a store that has it (AWS S3, MinIO, Ceph, SeaweedFS, R2).",
+    ),
+    "QuotaExceeded": ("the store's quota is used up", "Raise the quota, or free some space."),
+    "XMinioStorageFull": ("the store is full", "Free some space in the store."),
+    "SlowDown": ("the store asks to slow down", "Try again later."),
+}
+
+# The same for a status without a code: HEAD has no body, and proxies answer in their own words.
+_S3_STATUS_CODES = {301: "PermanentRedirect", 403: "AccessDenied", 501: "NotImplemented", 507: "QuotaExceeded"}
+
+# What obstore's debug dump says of a request that got no answer -> in words. Most specific first.
+_NO_ANSWER = (
+    ("ConnectionRefused", "connection refused"),
+    ("dns error", "its name can't be resolved"),
+    ("UnknownIssuer", "its TLS certificate is signed by an unknown authority"),
+    ("ertificate", "its TLS certificate is not accepted"),
+    ("InvalidContentType", "it doesn't speak TLS"),
+    ("TimedOut", "no answer in time"),
+    ("ConnectionReset", "the connection was closed"),
+)
+
+
+def translate(error: Exception, doing: str, where: Where) -> StoreError:
+    """The StoreError that a person should see for `error`, met while `doing` (`read`, `write`, `list`)."""
+    text = str(error)
+    code = _s3_code(text)
+    if isinstance(error, FileNotFoundError) and doing == "read" and code != "NoSuchBucket":
+        return NotFound(f"{where} doesn't exist")
+    number = _errno(error, text)
+    if number is not None and not where.endpoint:
+        return StoreError(
+            f"can't {doing} {where}: {os.strerror(number)}", remedy=_ERRNO_REMEDIES.get(number, "")
+        )
+    if code in _S3_CODES:
+        reason, remedy = _S3_CODES[code]
+        return StoreError(f"can't {doing} {where}: {reason}", remedy=remedy)
+    if "error sending request" in text or "HTTP error" in text:
+        return unreachable(where, doing, next((words for mark, words in _NO_ANSWER if mark in text), ""))
+    if type(error).__name__ == "UnauthenticatedError":
+        return StoreError(f"can't {doing} {where}: no valid credentials", remedy=_CHECK_CREDENTIALS)
+    if isinstance(error, FileNotFoundError):
+        remedy = "Correct results.url or the endpoint (AWS_ENDPOINT_URL)."
+        return StoreError(f"can't {doing} {where}: the store knows no such bucket", remedy=remedy)
+    return StoreError(f"can't {doing} {where}: {_first_line(text)}")
+
+
+def unreachable(where: Where, doing: str, reason: str) -> StoreError:
+    """No answer from the store's endpoint; `reason` in words or ""."""
+    why = f" ({reason})" if reason else ""
+    return StoreError(
+        f"can't {doing} {where}: the endpoint {where.endpoint} can't be reached{why}",
+        remedy="Check AWS_ENDPOINT_URL (http or https, host, port), the network, and AWS_CA_BUNDLE for a private CA.",
+    )
+
+
+def without_userinfo(text: str) -> str:
+    """`text` with the `user:password@` of any URL in it taken out."""
+    return re.sub(r"//[^/\s@]*@", "//", text)
+
+
+def _errno(error: Exception, text: str) -> int | None:
+    """The operating system's error number; obstore has it only as text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", text)
+    return int(found.group(1)) if found else None
+
+
+def _s3_code(text: str) -> str:
+    """S3's error code out of the answer's body, else one that stands for its status, else ""."""
+    if found := re.search(r"<Code>(\w+)</Code>", text):
+        return found.group(1)
+    status = re.search(r"status code: (\d{3})", text)
+    return _S3_STATUS_CODES.get(int(status.group(1)), "") if status else ""
+
+
+def _first_line(text: str) -> str:
+    """What obstore says before the server's answer and the debug dump, cut to a line's length."""
+    head = re.split(r"Debug source|<\?xml|<Error|<html", text, maxsplit=1)[0]
+    return without_userinfo(" ".join(head.split()))[:300]
