@@ -31,6 +31,8 @@ class Model:
     image_size: int = DEFAULT_IMAGE_SIZE
     min_image_size: int = 32
     fixed_size: bool = False
+    # Where an `onnx:` file lies; its source becomes `onnx:SHA256` once it is read.
+    location: str = ""
 
     @property
     def kind(self) -> str:

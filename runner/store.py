@@ -17,7 +17,7 @@ Not for use across fork(): obstore's threads don't survive it. Use spawn or a su
 
 from __future__ import annotations
 
-import shutil
+import builtins
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.errors import StoreError
-from runner.store_errors import NotFound, Where, translate, unreachable
-from runner.store_places import SEGMENT, Folder, Place, place_of
+from runner.store_errors import NotFound, Where, translate
+from runner.store_places import SEGMENT, Place, place_of
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -149,7 +149,7 @@ class Store:
         return True
 
     def list(self, prefix: str = "") -> list[Listed]:
-        """Every object below `prefix` (a whole segment), sorted by key. Files that can't be ours are left out."""
+        """Every object below `prefix` (a whole segment), sorted by key, but for files not ours."""
         import obstore
 
         path = self._path(prefix) if prefix else self._prefix
@@ -163,7 +163,7 @@ class Store:
             ]
         return sorted(listed, key=lambda item: item.key)
 
-    def folders(self, prefix: str = "") -> list[str]:
+    def folders(self, prefix: str = "") -> builtins.list[str]:
         """Names of the folders directly below `prefix`, sorted: first segments of the keys that go on."""
         import obstore
 
@@ -213,13 +213,6 @@ class Store:
         folder = self._place.folder
         return None if folder is None else folder / path
 
-    def free_bytes(self) -> int | None:
-        """Bytes that can still be written to a folder store; None for others (S3 has no such number)."""
-        folder = self._place.folder
-        while folder is not None and not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        return None if folder is None else shutil.disk_usage(folder).free
-
     def check(self) -> None:
         """Prove that we may write, read, list and put-if-absent here; made at the start of a run.
 
@@ -240,8 +233,10 @@ class Store:
         with self._errors("write", _PROBE_KEY):
             overwritten = self._put_new(store, _PROBE_KEY, _PROBE)
         if overwritten:
-            remedy = "Conditional writes are needed: AWS S3, MinIO, Ceph, SeaweedFS and R2 in current versions have them."
-            raise StoreError(f"{self.url} ignores put-if-absent (If-None-Match) and overwrites", remedy=remedy)
+            remedy = "aicsweep needs it. Current AWS S3, MinIO, Ceph, SeaweedFS and R2 have it."
+            raise StoreError(
+                f"{self.url} ignores put-if-absent (If-None-Match) and overwrites", remedy=remedy
+            )
         with self._errors("list", ".probe"):
             obstore.list(store, self._path(".probe")).collect()
 

@@ -1,4 +1,4 @@
-"""The border between obstore, botocore or the operating system and ours: foreign errors become StoreError here.
+"""The border to obstore, botocore and the operating system: their errors become StoreError here.
 
     store, store_places --(foreign error, where, doing)--> `translate` --> StoreError | NotFound
 
@@ -41,8 +41,8 @@ _ERRNO_REMEDIES = {
     errno.EACCES: "Give this user write access to the folder, or name another one with results.url.",
     errno.EPERM: "Give this user write access to the folder, or name another one with results.url.",
     errno.EROFS: "The file system is mounted read-only: name a folder on another one with results.url.",
-    errno.ENOTDIR: "A file lies where a folder is needed: remove it, or name another folder with results.url.",
-    errno.EEXIST: "A file lies where a folder is needed: remove it, or name another folder with results.url.",
+    errno.ENOTDIR: "A file lies where a folder is needed: remove it, or name another one with results.url.",
+    errno.EEXIST: "A file lies where a folder is needed: remove it, or name another one with results.url.",
     errno.EISDIR: "A folder lies where a file is needed: remove it, or name another folder with results.url.",
     errno.ENOENT: "Files can't be made there (is it a special folder such as /proc?): name another folder.",
 }
@@ -78,7 +78,12 @@ _S3_CODES = {
 }
 
 # The same for a status without a code: HEAD has no body, and proxies answer in their own words.
-_S3_STATUS_CODES = {301: "PermanentRedirect", 403: "AccessDenied", 501: "NotImplemented", 507: "QuotaExceeded"}
+_S3_STATUS_CODES = {
+    301: "PermanentRedirect",
+    403: "AccessDenied",
+    501: "NotImplemented",
+    507: "QuotaExceeded",
+}
 
 # What obstore's debug dump says of a request that got no answer -> in words. Most specific first.
 _NO_ANSWER = (
@@ -121,7 +126,7 @@ def unreachable(where: Where, doing: str, reason: str) -> StoreError:
     why = f" ({reason})" if reason else ""
     return StoreError(
         f"can't {doing} {where}: the endpoint {where.endpoint} can't be reached{why}",
-        remedy="Check AWS_ENDPOINT_URL (http or https, host, port), the network, and AWS_CA_BUNDLE for a private CA.",
+        remedy="Check AWS_ENDPOINT_URL (http or https, host, port), the network, a private CA in AWS_CA_BUNDLE.",
     )
 
 

@@ -31,7 +31,7 @@ ACCEPTED = "Give a folder (runs/today, ~/runs, file:///data/runs) or s3://BUCKET
 
 SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]+")
 
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html; other stores are at most laxer.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET = re.compile(r"(?!.*\.\.)(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
@@ -158,7 +158,7 @@ class Bucket:
             if credentials is None:
                 raise StoreError(
                     f"no AWS credentials found for {self.url}",
-                    remedy="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; in a cluster results.secretName.",
+                    remedy="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (in a cluster, results.secretName).",
                 )
             if probing:
                 credentials.get_frozen_credentials()
@@ -214,7 +214,9 @@ def place_of(url: str) -> tuple[Place, str]:
     if parts.scheme not in ("s3", "file") or not url[len(parts.scheme) + 1 :].startswith("//"):
         raise _bad(f"{shown!r} is no store aicsweep knows", f"{ACCEPTED} (A folder with a colon: ./{shown}.)")
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise _bad(f"{shown!r} has more than a place in it", f"Credentials go into AWS_* variables. {ACCEPTED}")
+        raise _bad(
+            f"{shown!r} has more than a place in it", f"Credentials go into AWS_* variables. {ACCEPTED}"
+        )
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise _bad(f"{shown!r} names a host", "A file URL has three slashes: file:///data/runs.")

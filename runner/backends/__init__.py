@@ -155,6 +155,7 @@ class Backend(Protocol):
 
 BACKENDS: Mapping[str, str] = {
     "onnxruntime": "runner.backends.onnxruntime",
+    "qaic": "runner.backends.qaic",
     "fake": "runner.backends.fake",
 }
 
