@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from runner.errors import StoreError
 from runner.keys import canonical, digest_bytes
-from runner.store import NotFound, Store
+from runner.store import NotFound, Store, is_key
 
 Kind = Literal["export", "binary"]
 
@@ -80,6 +80,16 @@ class Artifact:
         return f"{_base(self.kind, self.key)}/{self.digest[:_FOLDER_DIGITS]}"
 
 
+def _plain(name: str) -> str:
+    """A manifest's file names become paths: one that leads out of its folder must not get through."""
+    if not is_key(name):
+        raise ValueError(f"not a store key: {name!r}")
+    return name
+
+
+_Name = Annotated[str, AfterValidator(_plain)]
+
+
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -105,7 +115,7 @@ class _Infeasible(_Record):
 class _Manifest(_Record):
     """`manifest.json`; of the files only what can't be derived."""
 
-    files: Annotated[dict[str, _File], Field(min_length=1)]
+    files: Annotated[dict[_Name, _File], Field(min_length=1)]
 
 
 _AnyRecord = TypeVar("_AnyRecord", bound=_Record)
@@ -289,7 +299,7 @@ def _require_intact(path: Path, file: ArtifactFile, store: Store) -> None:
 
 
 def _fault(path: Path, file: ArtifactFile) -> str:
-    """What is wrong with a local copy, "" if nothing. Sizes are compared each time, digests once a process."""
+    """What is wrong with a local copy, or "". Sizes are compared each time, digests once a process."""
     try:
         size_bytes = path.stat().st_size
         if size_bytes != file.size_bytes:

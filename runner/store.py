@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING
 
 from runner.errors import StoreError
 from runner.store_errors import NotFound, Where, translate
-from runner.store_places import SEGMENT, Place, place_of
+from runner.store_places import Place, is_key, place_of
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-__all__ = ["Listed", "NotFound", "Store", "open_store"]
+__all__ = ["Listed", "NotFound", "Store", "is_key", "open_store"]
 
 # Threads that read ahead in `get_many`; more were no faster against a server on this host (2 cores).
 _READERS = 16
@@ -140,7 +140,10 @@ class Store:
         """Whether there is an object of this key."""
         import obstore
 
-        path = self._path(key)
+        path, local = self._path(key), self.local_path(key)
+        if local is not None:
+            with self._errors("read", key):
+                return local.is_file()
         try:
             with self._errors("read", key):
                 obstore.head(self._reader(), path)
@@ -159,7 +162,7 @@ class Store:
                 Listed(item["path"][skipped:], item["size"], item["last_modified"])
                 for some in obstore.list(self._reader(), path, chunk_size=1000)
                 for item in some
-                if _is_key(item["path"])
+                if is_key(item["path"])
             ]
         return sorted(listed, key=lambda item: item.key)
 
@@ -178,7 +181,7 @@ class Store:
                 if self._place.folder is None or any(obstore.list(reader, folder, chunk_size=1))
             ]
         names = (folder.rstrip("/").rsplit("/", 1)[-1] for folder in folders)
-        return sorted(name for name in names if SEGMENT.fullmatch(name))
+        return sorted(name for name in names if is_key(name))
 
     def upload(self, key: str, path: Path) -> None:
         """Write a file's content, of any size, in place of any object of that key."""
@@ -242,7 +245,7 @@ class Store:
 
     def _path(self, key: str) -> str:
         """The key from the place's root on."""
-        if not _is_key(key):
+        if not is_key(key):
             raise ValueError(f"not a store key: {key!r}")
         return f"{self._prefix}/{key}" if self._prefix else key
 
@@ -282,10 +285,6 @@ class Store:
             yield
         except (BaseError, OSError) as error:
             raise translate(error, doing, Where(self.url, key, self._place.endpoint)) from error
-
-
-def _is_key(text: str) -> bool:
-    return all(SEGMENT.fullmatch(segment) for segment in text.split("/"))
 
 
 def _read_local(path: Path) -> bytes:

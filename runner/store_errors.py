@@ -118,7 +118,7 @@ def translate(error: Exception, doing: str, where: Where) -> StoreError:
     if isinstance(error, FileNotFoundError):
         remedy = "Correct results.url or the endpoint (AWS_ENDPOINT_URL)."
         return StoreError(f"can't {doing} {where}: the store knows no such bucket", remedy=remedy)
-    return StoreError(f"can't {doing} {where}: {_first_line(text)}")
+    return StoreError(f"can't {doing} {where}: {first_line(text)}")
 
 
 def unreachable(where: Where, doing: str, reason: str) -> StoreError:
@@ -126,13 +126,19 @@ def unreachable(where: Where, doing: str, reason: str) -> StoreError:
     why = f" ({reason})" if reason else ""
     return StoreError(
         f"can't {doing} {where}: the endpoint {where.endpoint} can't be reached{why}",
-        remedy="Check AWS_ENDPOINT_URL (http or https, host, port), the network, a private CA in AWS_CA_BUNDLE.",
+        remedy="Check AWS_ENDPOINT_URL (http or https, host, port), the network, and AWS_CA_BUNDLE.",
     )
 
 
 def without_userinfo(text: str) -> str:
     """`text` with the `user:password@` of any URL in it taken out."""
     return re.sub(r"//[^/\s@]*@", "//", text)
+
+
+def first_line(text: str) -> str:
+    """What a foreign error says before the server's answer and the debug dump, cut to a line's length."""
+    head = re.split(r"Debug source|<\?xml|<Error|<html", text, maxsplit=1)[0]
+    return without_userinfo(" ".join(head.split()))[:300]
 
 
 def _errno(error: Exception, text: str) -> int | None:
@@ -149,9 +155,3 @@ def _s3_code(text: str) -> str:
         return found.group(1)
     status = re.search(r"status code: (\d{3})", text)
     return _S3_STATUS_CODES.get(int(status.group(1)), "") if status else ""
-
-
-def _first_line(text: str) -> str:
-    """What obstore says before the server's answer and the debug dump, cut to a line's length."""
-    head = re.split(r"Debug source|<\?xml|<Error|<html", text, maxsplit=1)[0]
-    return without_userinfo(" ".join(head.split()))[:300]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from runner.errors import BadInput, Problem, StoreError
-from runner.store_errors import Where, translate, without_userinfo
+from runner.store_errors import Where, first_line, translate, without_userinfo
 
 if TYPE_CHECKING:
     import boto3.session
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ACCEPTED = "Give a folder (runs/today, ~/runs, file:///data/runs) or s3://BUCKET/PREFIX."
 
-SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]+")
+_SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]+")
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET = re.compile(r"(?!.*\.\.)(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -158,7 +158,7 @@ class Bucket:
             if credentials is None:
                 raise StoreError(
                     f"no AWS credentials found for {self.url}",
-                    remedy="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (in a cluster, results.secretName).",
+                    remedy="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
                 )
             if probing:
                 credentials.get_frozen_credentials()
@@ -169,13 +169,16 @@ class Bucket:
                 retry_config=_PROBING if probing else _PATIENT,
                 credential_provider=Boto3CredentialProvider(session, ttl=_CREDENTIALS_TTL),
             )
-        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+        except (
+            botocore.exceptions.BotoCoreError,
+            botocore.exceptions.ClientError,
+            BaseError,
+            ValueError,  # an endpoint that is no URL, a CA bundle without a certificate
+        ) as error:
             raise StoreError(
-                f"can't open {self.url}: {without_userinfo(str(error))}",
-                remedy="Check the AWS_* variables and the profile in ~/.aws; `aws s3 ls` uses the same.",
+                f"can't open {self.url}: {first_line(str(error))}",
+                remedy="Check the AWS_* variables (AWS_ENDPOINT_URL, AWS_CA_BUNDLE, ...) and ~/.aws.",
             ) from error
-        except (BaseError, ValueError) as error:
-            raise translate(error, "open", Where(self.url, endpoint=self.endpoint)) from error
 
     def _config(self, session: boto3.session.Session) -> S3Config:
         """obstore's settings that say where the bucket is; also sets `endpoint`, for people."""
@@ -199,6 +202,11 @@ class Bucket:
 
 
 Place = Folder | Bucket | Memory
+
+
+def is_key(text: str) -> bool:
+    """Whether an object may be called so: segments of [A-Za-z0-9._-], no `.` or `..`, single slashes between."""
+    return all(_SEGMENT.fullmatch(segment) for segment in text.split("/"))
 
 
 def place_of(url: str) -> tuple[Place, str]:
@@ -225,7 +233,7 @@ def place_of(url: str) -> tuple[Place, str]:
         remedy = "3 to 63 lower-case letters, digits, dots or dashes, first and last a letter or digit."
         raise _bad(f"{shown!r}: {parts.netloc!r} is no bucket name", remedy)
     prefix = parts.path.strip("/")
-    if prefix and not all(SEGMENT.fullmatch(segment) for segment in prefix.split("/")):
+    if prefix and not is_key(prefix):
         remedy = "Letters, digits, dots, dashes and underscores, parts separated by single slashes."
         raise _bad(f"{shown!r}: {prefix!r} can't be a prefix", remedy)
     return Bucket(parts.netloc), prefix

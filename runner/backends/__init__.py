@@ -65,9 +65,8 @@ class ExportReport:
 class Exporter(Protocol):
     """Answers export requests; opened once for many, since importing torch costs seconds."""
 
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """Versions of everything that shapes the graph; part of the export key. Cheap: no torch import."""
+    def versions(self, request: ExportRequest) -> Mapping[str, str]:
+        """Versions of everything that shapes the graph of `request`; part of its key. Cheap: no torch import."""
         ...
 
     def export(self, request: ExportRequest, folder: Path) -> ExportReport:

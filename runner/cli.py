@@ -1,0 +1,248 @@
+"""The command `aicsweep`. Each sub-command is a table of contents; work is imported when it is asked for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runner import __version__
+from runner.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_SLOTS_FAILED, AicsweepError, StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from runner.spec import Sweep
+    from runner.store import Store
+
+DEFAULT_STORE = "aicsweep-results"
+
+EXIT_CODES = """\b
+Exit codes: 0 every slot ok, 1 some slots failed, 2 bad input, 3 store, host or device, 130 interrupted."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=EXIT_CODES)
+@click.version_option(__version__, prog_name="aicsweep")
+def cli() -> None:
+    """Measure models over cores, instances, batch and compile options, and get one table.
+
+    \b
+    Examples:
+      aicsweep plan sweeps/quickstart.yaml          what would run, and for how long
+      aicsweep run sweeps/quickstart.yaml           run it here, results in ./aicsweep-results
+      aicsweep table aicsweep-results --best        the winners
+      aicsweep table s3://bench/aicsweep -o csv     the whole table for a spreadsheet
+    """
+
+
+_backend = click.option("--backend", type=click.Choice(["onnxruntime", "qaic", "fake"]), help="Instead of spec.backend.")
+_store = click.option("--store", metavar="URL", help="Folder or s3://BUCKET/PREFIX, instead of spec.results.url.")
+_file = click.argument("file", type=click.Path(path_type=Path))
+
+
+@cli.command()
+@_file
+@_backend
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def plan(file: Path, backend: str | None, output: str) -> None:
+    """Show what FILE would run: models, cells, slots, exports, binaries, lots, time and storage.
+
+    \b
+    Example: aicsweep plan sweeps/seed-all.yaml -o json
+    """
+    from runner import overview
+
+    summary = overview.of_plan(_made_plan(_load(file, backend)))
+    click.echo(overview.as_json(summary) if output == "json" else overview.as_text(summary))
+
+
+@cli.command()
+@_file
+@_backend
+@_store
+def run(file: Path, backend: str | None, store: str | None) -> None:
+    """Run FILE on this machine and print its table. What the store has already is not measured again.
+
+    \b
+    Examples:
+      aicsweep run sweeps/quickstart.yaml
+      aicsweep run sweeps/quickstart.yaml --store s3://bench/aicsweep
+    """
+    from runner import backends, engine, merge, progress, tables
+    from runner.store import open_store
+
+    sweep = _load(file, backend)
+    url = store or sweep.spec.results.url or DEFAULT_STORE
+    root = open_store(url)
+    again = f"aicsweep run {file}" + (f" --backend {backend}" if backend else "") + (f" --store {store}" if store else "")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with progress.reporter() as reporter:
+        place = engine.Workplace(
+            sweep, backends.load(sweep.spec.backend), root, sweep.store_prefix(), _cache(), reporter
+        )
+        try:
+            outcome = engine.run(place)
+        except KeyboardInterrupt:
+            reporter.say(f"\ninterrupted; what was measured is kept in {url}\nto go on: {again}")
+            sys.exit(EXIT_INTERRUPTED)
+    counts = merge.counts(outcome.table)
+    _print_table(tables.to_frame(outcome.table), "table", best=False, wide=False)
+    reused = f", {outcome.reused} slots were measured before and not again" if outcome.reused else ""
+    click.echo(f"measured {outcome.measured} slots{reused}: {', '.join(f'{n} {s}' for s, n in counts.items() if n)}", err=True)
+    click.echo(f"table: {place.home.url}/{outcome.table_folder}/  (table.parquet, table.csv, summary.md)", err=True)
+    bad = counts["failed"] + counts["infeasible"] + counts["missing"]
+    sys.exit(EXIT_SLOTS_FAILED if bad else EXIT_OK)
+
+
+@cli.command()
+@click.argument("path")
+@click.option("--sweep", metavar="NAME", help="Which one, where PATH holds several.")
+@click.option("--best", is_flag=True, help="Only the winner of each model and objective.")
+@click.option("--where", metavar="EXPR", help="Filter, e.g. \"model == 'resnet50' and batch_size > 1\".")
+@click.option("--wide", is_flag=True, help="Every column.")
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "csv", "md", "json", "parquet"]), default="table", show_default=True
+)
+def table(path: str, sweep: str | None, best: bool, where: str | None, wide: bool, output: str) -> None:
+    """Print the current table of a sweep; PATH is a store or a sweep's folder in it.
+
+    \b
+    Examples:
+      aicsweep table aicsweep-results --best
+      aicsweep table aicsweep-results --where "status != 'ok'" --wide -o csv
+    """
+    from runner import tables
+
+    home = _home(path, sweep)
+    found, _ = tables.read_current(home)
+    frame = tables.to_frame(found)
+    if where:
+        frame = _filtered(frame, where)
+    if best:
+        from runner.views import best_only
+
+        frame = best_only(frame)
+    _print_table(frame, output, best=best, wide=wide)
+
+
+@cli.command("merge")
+@click.argument("path")
+@click.option("--sweep", metavar="NAME", help="Which one, where PATH holds several.")
+def merge_command(path: str, sweep: str | None) -> None:
+    """Merge the results in the store anew into the table of the newest plan."""
+    import orjson
+
+    from runner import engine, merge, tables
+    from runner.plan import read_plan
+    from runner.spec import Sweep
+
+    home = _home(path, sweep)
+    current = orjson.loads(home.get(tables.CURRENT))
+    plan_ = read_plan(home.get(f"plans/{current['plan']}.parquet"))
+    results = engine.read_results(home)
+    merged = merge.merge(plan_, results)
+    document = {
+        "apiVersion": "aicsweep.dev/v1alpha1",
+        "kind": "Sweep",
+        "metadata": {k: v for k, v in plan_.header["sweep"].items() if k != "run"},
+        "spec": plan_.header["spec"],
+    }
+    folder = tables.publish(home, plan_, results, merged, Sweep.model_validate_json(orjson.dumps(document)))
+    click.echo(f"{merge.counts(merged)}\ntable: {home.url}/{folder}/")
+
+
+@cli.command()
+def models() -> None:
+    """List the catalogue: names, groups, families and image sizes."""
+    from runner.catalogue import GROUPS, MODELS
+
+    for model in MODELS.values():
+        click.echo(f"{model.name:<22} {model.source:<40} {model.image_size} px")
+    click.echo("\ngroups:")
+    for name, members in GROUPS.items():
+        click.echo(f"{name:<22} {len(members)} models")
+
+
+def main() -> None:
+    """Entry point: errors meant for people become text and an exit code, never a traceback."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(EXIT_INTERRUPTED)
+    except AicsweepError as error:
+        click.echo(f"aicsweep: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # `aicsweep table ... | head`: the reader has what it wanted.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _load(file: Path, backend: str | None) -> Sweep:
+    from runner.sweepfile import load_sweep
+
+    sweep = load_sweep(file)
+    if backend:
+        sweep = sweep.model_copy(update={"spec": sweep.spec.model_copy(update={"backend": backend})})
+    return sweep
+
+
+def _made_plan(sweep: Sweep) -> Any:
+    from runner import backends, engine, lut
+
+    return engine.make_plan(sweep, backends.load(sweep.spec.backend), lut.shipped())
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "aicsweep" / "artifacts"
+
+
+def _home(path: str, name: str | None) -> Store:
+    from runner import tables
+    from runner.store import open_store
+
+    root = open_store(path)
+    found = tables.find_sweeps(root)
+    wanted = [at for at in found if name is None or name in at.split("/")]
+    if len(wanted) == 1:
+        return root.at(wanted[0]) if wanted[0] else root
+    if not wanted:
+        raise StoreError(f"no table in {path}", remedy="`aicsweep run FILE` makes one; `--store` must be the same")
+    listed = "\n  ".join(wanted)
+    raise click.UsageError(f"{path} holds several sweeps; name one with --sweep, or give its folder:\n  {listed}")
+
+
+def _filtered(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    try:
+        return frame.query(where)
+    except Exception as error:
+        # pandas raises a dozen kinds for a bad expression; all of them are the user's to mend.
+        columns = ", ".join(frame.columns)
+        raise click.UsageError(f"--where {where!r}: {error}\ncolumns: {columns}") from error
+
+
+def _print_table(frame: pd.DataFrame, output: str, *, best: bool, wide: bool) -> None:
+    from runner import views
+
+    if output == "parquet":
+        sys.stdout.buffer.write(frame.to_parquet(index=False))
+        return
+    text: dict[str, Callable[[], str]] = {
+        "csv": lambda: views.to_csv(frame),
+        "json": lambda: frame.to_json(orient="records", lines=False, indent=1),
+        "md": lambda: views.to_markdown(frame if wide else views.default_view(frame)),
+    }
+    if output in text:
+        click.echo(text[output](), nl=output != "csv")
+        return
+    from runner.terminal import print_frame
+
+    print_frame(frame if wide else views.default_view(frame), wide=wide)

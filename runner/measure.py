@@ -1,0 +1,171 @@
+"""Measure one task: a backend's raw windows become one Result; results become segments in the store.
+
+`Recorder` is the only writer of results. A segment is written every 30 s, at the end of a lot and
+when the work is interrupted, so at most the measurement in flight is lost.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runner import provenance, stats
+from runner.backends import Backend, Bench, ExportReport, Measurement, Window
+from runner.errors import PointFailed
+from runner.plan import Plan, Task
+from runner.result import LOG_TAIL_BYTES, OK, Result, encode_segment
+from runner.store import Store
+
+FLUSH_S = 30.0
+# Latency samples kept raw per window; the statistics use all of them.
+KEPT_SAMPLES = 100_000
+
+
+def measure_task(
+    bench: Bench, task: Task, graph: Path, binary: Path | None, report: ExportReport
+) -> tuple[Result, Sequence[Window]]:
+    """Measure a task; a point's failure becomes its result, an Infrastructure error goes on upwards."""
+    started = time.monotonic()
+    started_at = _now()
+    try:
+        measured = bench.measure(task.cell, graph / "model.onnx", binary, report)
+    except PointFailed as failure:
+        return _failed(task, failure, started_at, time.monotonic() - started), ()
+    device_s = time.monotonic() - started
+    return _result(task, measured, report, started_at, device_s), measured.windows
+
+
+def unmeasured(task: Task, failure: PointFailed) -> Result:
+    """The result of a task whose graph or binary could not be made."""
+    return _failed(task, failure, _now(), 0.0)
+
+
+def _result(task: Task, measured: Measurement, report: ExportReport, started_at: str, device_s: float) -> Result:
+    summary = stats.summarize(measured.windows)
+    cell = task.cell
+    warnings = list(measured.warnings)
+    law = stats.littles_law_ratio(summary, cell.instances, cell.set_size, cell.batch_size)
+    if law is not None and not 0.8 <= law <= 1.3:
+        warnings.append(f"littles-law {law:.2f}")
+    if summary.latency_p95_s is None:
+        warnings.append(f"p95 needs more than {summary.latency_n} samples")
+    return Result(
+        slot=task.slot,
+        epoch=task.epoch,
+        status=OK,
+        started_at=started_at,
+        device_s=device_s,
+        warnings="; ".join(warnings),
+        throughput_images_s=summary.throughput_images_s,
+        throughput_ci95_images_s=summary.throughput_ci95_images_s,
+        throughput_std_images_s=summary.throughput_std_images_s,
+        throughput_n=summary.throughput_n,
+        latency_mean_s=summary.latency_mean_s,
+        latency_min_s=summary.latency_min_s,
+        latency_p50_s=summary.latency_p50_s,
+        latency_p90_s=summary.latency_p90_s,
+        latency_p95_s=summary.latency_p95_s,
+        latency_p95_ci95_s=summary.latency_p95_ci95_s,
+        latency_p99_s=summary.latency_p99_s,
+        latency_max_s=summary.latency_max_s,
+        latency_n=summary.latency_n,
+        load_s=measured.load_s,
+        warmup_s=measured.warmup_s,
+        peak_memory_bytes=measured.peak_memory_bytes,
+        weights_name=report.weights,
+        weights_revision=report.revision,
+        clipped_values=report.clipped_values,
+        max_abs_error=report.max_abs_error,
+        relative_error=report.relative_error,
+        input_digest=measured.input_digest,
+        output_digest=measured.output_digest,
+        facts=orjson.dumps(dict(measured.facts), option=orjson.OPT_SORT_KEYS).decode() if measured.facts else "",
+    )
+
+
+def _failed(task: Task, failure: PointFailed, started_at: str, device_s: float) -> Result:
+    message = f"{failure.message} ({failure.remedy})" if failure.remedy else failure.message
+    return Result(
+        slot=task.slot,
+        epoch=task.epoch,
+        status=failure.verdict,
+        started_at=started_at,
+        device_s=device_s,
+        stage=failure.stage,
+        reason=failure.reason,
+        message=message[:1000],
+        log_tail=failure.log_tail[-LOG_TAIL_BYTES:],
+    )
+
+
+class Recorder:
+    """Writes the results of one lot as segments `results/<plan>/<lot>/<writer>-<n>.ndjson.zst`."""
+
+    def __init__(self, home: Store, backend: Backend, plan: Plan, lot: int) -> None:
+        self._home = home
+        self._folder = f"{plan.digest}/{lot:05d}"
+        self._writer = uuid.uuid4().hex
+        self._header = {
+            "plan": plan.digest,
+            "lot": lot,
+            "round": plan.round,
+            "writer": self._writer,
+            "tools": dict(backend.provenance()),
+            **provenance.host(),
+        }
+        self._results: list[Result] = []
+        self._samples: list[pa.Table] = []
+        self._segments = 0
+        self._flushed = time.monotonic()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()
+
+    def add(self, result: Result) -> None:
+        self._results.append(result)
+        if time.monotonic() - self._flushed >= FLUSH_S:
+            self.flush()
+
+    def keep_samples(self, slot: str, windows: Sequence[Window]) -> None:
+        """Keep raw latencies (seconds per inference) beside the results."""
+        for number, window in enumerate(windows):
+            latencies = window.latencies_s[:KEPT_SAMPLES].astype(np.float32)
+            count = len(latencies)
+            columns = {
+                "slot": pa.array([slot] * count).dictionary_encode(),
+                "window": np.full(count, number, dtype=np.int16),
+                "latency_s": latencies,
+            }
+            self._samples.append(pa.table(columns))
+
+    def flush(self) -> None:
+        """Write what is held. Raises StoreError: a result that can't be kept is a failure, not a log line."""
+        if self._results:
+            name = f"{self._folder}/{self._writer}-{self._segments}"
+            if self._samples:
+                sink = io.BytesIO()
+                pq.write_table(pa.concat_tables(self._samples).unify_dictionaries(), sink, compression="zstd")
+                self._home.put_new(f"raw/{name}.parquet", sink.getvalue())
+            self._home.put_new(f"results/{name}.ndjson.zst", encode_segment(self._header, self._results))
+            self._segments += 1
+            self._results, self._samples = [], []
+        self._flushed = time.monotonic()
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

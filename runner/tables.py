@@ -1,0 +1,106 @@
+"""The published table: Parquet, CSV and Markdown files in the store, and the words on a row.
+
+    tables/<digest>/{table.parquet, table.csv, summary.md, manifest.json}, then current.json is swapped
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runner import keys, merge
+from runner.cells import Cell
+from runner.plan import Plan
+from runner.result import OK, Result
+from runner.spec import Sweep
+from runner.store import NotFound, Store
+from runner.views import default_view, to_csv, to_markdown
+
+CURRENT = "current.json"
+
+
+def publish(home: Store, plan: Plan, results: merge.Results, table: pa.Table, sweep: Sweep) -> str:
+    """Write the table's files and make it the current one; returns its folder in the store."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    data = sink.getvalue()
+    digest = keys.digest_bytes(data)[: keys.ID_HEX_DIGITS]
+    folder = f"tables/{digest}"
+    frame = to_frame(table)
+    title = f"{sweep.name} (run {sweep.spec.run})"
+    manifest = {
+        "schema": 1,
+        "sweep": plan.header["sweep"],
+        "plan": plan.digest,
+        "table_sha256": keys.digest_bytes(data),
+        "counts": merge.counts(table),
+        "segments": list(results.segments),
+        "damaged": dict(results.damaged),
+    }
+    home.put(f"{folder}/table.parquet", data)
+    home.put(f"{folder}/table.csv", to_csv(frame).encode())
+    home.put(f"{folder}/summary.md", f"# {title}\n\n{to_markdown(default_view(frame))}\n".encode())
+    home.put(f"{folder}/manifest.json", orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    current = {"plan": plan.digest, "table": folder, "emulated": plan.header["emulated"]}
+    home.put(CURRENT, orjson.dumps(current, option=orjson.OPT_SORT_KEYS))
+    return folder
+
+
+def read_current(home: Store) -> tuple[pa.Table, Mapping[str, Any]]:
+    """The current table of a sweep's run and its manifest. Raises NotFound where none was published."""
+    current = orjson.loads(home.get(CURRENT))
+    table = pq.read_table(io.BytesIO(home.get(f"{current['table']}/table.parquet")))
+    return table, orjson.loads(home.get(f"{current['table']}/manifest.json"))
+
+
+def find_sweeps(root: Store, prefix: str = "") -> list[str]:
+    """Prefixes below `prefix` that hold a sweep's current table (at most five folders deep)."""
+    found: list[str] = []
+    level = [prefix]
+    for _ in range(6):
+        below: list[str] = []
+        for at in level:
+            if _has(root, f"{at}/{CURRENT}" if at else CURRENT):
+                found.append(at)
+                continue
+            names = root.folders(at)
+            if not at and "sweeps" in names:
+                names = ["sweeps"]
+            below += [f"{at}/{name}" if at else name for name in names]
+        level = below
+    return found
+
+
+def _has(root: Store, key: str) -> bool:
+    try:
+        return root.exists(key)
+    except NotFound:
+        return False
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """The table as pandas, text columns plain, whole numbers nullable."""
+    columns = [
+        column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column for column in table.columns
+    ]
+    plain = pa.table(columns, names=table.column_names)
+    integers = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.int16(): pd.Int16Dtype()}
+    frame: pd.DataFrame = plain.to_pandas(types_mapper=integers.get)
+    return frame
+
+
+def cell_label(model: str, cell: Cell) -> str:
+    return f"{model} batch {cell.batch_size}, {cell.cores}x{cell.instances}, set {cell.set_size}"
+
+
+def outcome(result: Result) -> str:
+    """One line on a result: the number, or what went wrong."""
+    if result.status != OK:
+        return f"{result.status}: {result.stage} {result.reason}"
+    return f"{result.throughput_images_s:.1f} images/s"

@@ -1,0 +1,49 @@
+"""Fixtures that several tests share: stores of every kind, and the S3 server behind one of them."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.store import Store, open_store
+from tests import s3_server as s3
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3Server]:
+    """One real S3 server for all tests; see `s3_bucket` for a place of one's own in it."""
+    with s3.running(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def no_aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No trace of this host's AWS settings, credentials and proxies, and no instance role."""
+    for name in os.environ:
+        if name.startswith("AWS_") or name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-aws-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def s3_bucket(s3_server: s3.S3Server, no_aws: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh bucket; AWS_* of the environment lead to its server with all rights."""
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    s3_server.client().create_bucket(Bucket=bucket)
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return bucket
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store of each kind."""
+    if request.param == "s3":
+        return open_store(f"s3://{request.getfixturevalue('s3_bucket')}/some/prefix")
+    return open_store("memory:" if request.param == "memory" else str(tmp_path / "some" / "store"))
