@@ -51,10 +51,12 @@ def unmeasured(task: Task, failure: PointFailed) -> Result:
 
 
 def _result(task: Task, measured: Measurement, report: ExportReport, started_at: str, device_s: float) -> Result:
-    summary = stats.summarize(measured.windows)
+    summary = stats.summarise(measured.windows)
     cell = task.cell
     warnings = list(measured.warnings)
-    law = stats.littles_law_ratio(summary, cell.instances, cell.set_size, cell.batch_size)
+    law = stats.littles_law_ratio(
+        summary, instances=cell.instances, set_size=cell.set_size, batch=cell.batch_size
+    )
     if law is not None and not 0.8 <= law <= 1.3:
         warnings.append(f"littles-law {law:.2f}")
     if summary.latency_p95_s is None:
@@ -67,15 +69,15 @@ def _result(task: Task, measured: Measurement, report: ExportReport, started_at:
         device_s=device_s,
         warnings="; ".join(warnings),
         throughput_images_s=summary.throughput_images_s,
-        throughput_ci95_images_s=summary.throughput_ci95_images_s,
-        throughput_std_images_s=summary.throughput_std_images_s,
+        throughput_ci95_images_s=summary.throughput_ci95,
+        throughput_std_images_s=summary.throughput_std,
         throughput_n=summary.throughput_n,
         latency_mean_s=summary.latency_mean_s,
         latency_min_s=summary.latency_min_s,
         latency_p50_s=summary.latency_p50_s,
         latency_p90_s=summary.latency_p90_s,
         latency_p95_s=summary.latency_p95_s,
-        latency_p95_ci95_s=summary.latency_p95_ci95_s,
+        latency_p95_ci95_s=summary.latency_p95_ci95,
         latency_p99_s=summary.latency_p99_s,
         latency_max_s=summary.latency_max_s,
         latency_n=summary.latency_n,

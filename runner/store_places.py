@@ -205,7 +205,7 @@ Place = Folder | Bucket | Memory
 
 
 def is_key(text: str) -> bool:
-    """Whether an object may be called so: segments of [A-Za-z0-9._-], no `.` or `..`, single slashes between."""
+    """Whether an object may be called so: segments of [A-Za-z0-9._-], no `.` or `..`, one slash between."""
     return all(_SEGMENT.fullmatch(segment) for segment in text.split("/"))
 
 

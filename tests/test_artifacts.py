@@ -78,8 +78,8 @@ def test_kinds_and_keys_are_apart(store: Store, built: Path) -> None:
 
 def test_the_digest_is_over_names_and_contents_only(built: Path, tmp_path: Path) -> None:
     digests = [
-        publish(open_store("memory:"), kind, key, built, facts).digest
-        for kind, key, facts in (("export", "a", {}), ("binary", "b", {"x": 1}))
+        publish(open_store("memory:"), "export", "a", built, {}).digest,
+        publish(open_store("memory:"), "binary", "b", built, {"x": 1}).digest,
     ]
     pairs = sorted((name, sha256(data)) for name, data in contents(built).items())
     assert digests == [digest_bytes(canonical(pairs))] * 2

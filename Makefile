@@ -1,0 +1,70 @@
+# Everything a fresh machine needs beyond git, make and python3 (3.11 or newer) is installed into .venv
+# from the hash-pinned files in requirements/. Downloads are cached outside the checkout by uv.
+PYTHON ?= python3
+# A package index with CPU builds of torch, e.g. the one torch's own site names. Empty: the default
+# index, whose Linux wheels bring CUDA (about 6 GB installed).
+TORCH_INDEX ?=
+BIN := .venv/bin
+UV := $(BIN)/uv pip
+TORCH_VERSIONS := $(shell sed -nE 's/^((torch|torchvision)==[^ ]+).*/\1/p' requirements/export.txt 2>/dev/null)
+
+.PHONY: help setup demo test lint typecheck generate verify bench clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
+
+.venv/.core: requirements/uv.txt requirements/core.txt pyproject.toml
+	@echo "== setting up .venv (once; about 500 MB)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
+	@$(UV) install --quiet --python $(BIN)/python --require-hashes -r requirements/core.txt
+	@$(UV) install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . 
+	@touch $@
+
+.venv/.export: .venv/.core requirements/export.txt
+ifeq ($(TORCH_INDEX),)
+	@echo "== installing torch with CUDA, about 6 GB on disk (a CPU build: make TORCH_INDEX=URL demo)"
+	@$(UV) install --quiet --python $(BIN)/python --require-hashes -r requirements/export.txt
+else
+	@echo "== installing torch from $(TORCH_INDEX)"
+	@$(UV) install --quiet --python $(BIN)/python --index-url $(TORCH_INDEX) $(TORCH_VERSIONS)
+	@$(UV) install --quiet --python $(BIN)/python --require-hashes -r requirements/export-without-torch.txt
+endif
+	@touch $@
+
+.venv/.dev: .venv/.export requirements/dev.txt
+	@echo "== installing the tools for tests"
+	@$(UV) install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+setup: .venv/.export  ## Install everything that runs sweeps into .venv
+
+demo: .venv/.export  ## Measure three small models on this machine and print the table
+	@echo "== running sweeps/quickstart.yaml (results stay in ./aicsweep-results)"
+	@$(BIN)/aicsweep run sweeps/quickstart.yaml
+	@echo "== the winners again: .venv/bin/aicsweep table aicsweep-results --best"
+
+test: .venv/.dev lint  ## Set up and pass everything
+	@echo "== tests"
+	@$(BIN)/python -m pytest
+
+lint: .venv/.dev  ## ruff, mypy, import contracts
+	@echo "== lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+generate: .venv/.core  ## Pin the requirement files anew from pyproject.toml
+	@bash requirements/pin.sh $(BIN)/uv
+
+verify: .venv/.dev  ## Check that the requirement files fit pyproject.toml
+	@$(BIN)/python -m pytest -q tests/test_requirements.py
+
+bench: .venv/.dev  ## Speed, each as a ratio to a naive reference measured in the same run
+	@$(BIN)/python -m benchmarks
+
+clean:  ## Remove .venv and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Resolve pyproject.toml once, all together (boto3 and kubernetes disagree on dateutil when resolved
+# apart), then cut the result into files by extra. Hashes, but no index addresses.
+set -euo pipefail
+HERE=$(dirname "$0")
+uv=$(realpath "$1")
+cd "$HERE"
+compile() { "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "$@"; }
+compile --all-extras --group ../pyproject.toml:dev --group ../pyproject.toml:bootstrap ../pyproject.toml -o all.txt
+compile -c all.txt ../pyproject.toml -o core.txt
+compile -c all.txt --extra export ../pyproject.toml -o export.txt
+compile -c all.txt --group ../pyproject.toml:bootstrap -o uv.txt
+grep -oE '^(torch|torchvision|triton|cuda-[a-z0-9-]+|nvidia-[a-z0-9-]+)==' export.txt | tr -d = | sed 's/^/--no-emit-package /' |
+  xargs "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+    -c all.txt --extra export ../pyproject.toml -o export-without-torch.txt
+mv all.txt dev.txt
