@@ -60,7 +60,9 @@ _HUB_MODELS = {
     "vit-base-patch16-224": ("google/vit-base-patch16-224", "vit"),
 }
 _IMAGE_SIZES = {
-    **dict(zip([f"efficientnet_b{i}" for i in range(1, 8)], [240, 260, 300, 380, 456, 528, 600], strict=True)),
+    **dict(
+        zip([f"efficientnet_b{i}" for i in range(1, 8)], [240, 260, 300, 380, 456, 528, 600], strict=True)
+    ),
     "efficientnet_v2_s": 384,
     "efficientnet_v2_m": 480,
     "efficientnet_v2_l": 480,

@@ -170,7 +170,7 @@ def expand(
                 for entry in _Resolver(spec, model, objective, base, target).entries(axes):
                     key = bytes.fromhex(entry.id)
                     before = listed.get(key, 0)
-                    if before & bit or any([f.matches(model, objective, entry.cell) for f in filters]):
+                    if before & bit or _excluded(filters, model, objective, entry.cell):
                         continue
                     listed[key] = before | bit
                     entries.append(entry._replace(first=False) if before else entry)
@@ -183,7 +183,9 @@ def expand(
         unused.update(f"spec.exclude[{index}]" for index, f in enumerate(filters) if not f.hits)
 
 
-def _grids(spec: SweepSpec, models: Sequence[Model]) -> Iterator[tuple[Model, list[tuple[Axes, Sequence[str]]]]]:
+def _grids(
+    spec: SweepSpec, models: Sequence[Model]
+) -> Iterator[tuple[Model, list[tuple[Axes, Sequence[str]]]]]:
     grid_names = _names(spec.models)
     included = [(points, _names(points.models) if points.models else grid_names) for points in spec.include]
     for model in models:
@@ -212,7 +214,18 @@ class _Resolver:
     def entries(self, axes: Axes) -> Iterator[Entry]:
         base, row = self.base, self.base.row or LutRow()
         overridden = any(getattr(axes, name) is not None for name in _TUNED)
-        for batch, image_size, opset, precision, cores, instances, ols, mos, extra, set_size in itertools.product(
+        for (
+            batch,
+            image_size,
+            opset,
+            precision,
+            cores,
+            instances,
+            ols,
+            mos,
+            extra,
+            set_size,
+        ) in itertools.product(
             axes.batch_size or (base.batch_size,),
             axes.image_size or (self.model.image_size,),
             (FILE_OPSET,) if self.from_file else axes.opset or (DEFAULT_OPSET,),
@@ -246,7 +259,15 @@ class _Resolver:
                 self.neighbours,
             )
             partial = dropped and (self.uses_mos or self.uses_extra)
-            source = "default" if base.row is None else "lut-partial" if partial else "grid" if overridden else "lut"
+            source = (
+                "default"
+                if base.row is None
+                else "lut-partial"
+                if partial
+                else "grid"
+                if overridden
+                else "lut"
+            )
             yield Entry(self.objective, cell, identify(cell), source, self._unfit(cell))
 
     def _unfit(self, cell: Cell) -> str:
@@ -269,7 +290,9 @@ class _Resolver:
 _TUNED = ("batch_size", "cores", "instances", "ols", "mos", "extra", "set_size")
 
 
-def _fit_partition(row: LutRow, cores: int, mos: int | str, extra: str) -> tuple[str | None, str | None, bool]:
+def _fit_partition(
+    row: LutRow, cores: int, mos: int | str, extra: str
+) -> tuple[str | None, str | None, bool]:
     """MOS and extra flags of a point. Those inherited from the row that don't fit `cores` are dropped
     (third value True): MOS is at most the cores, sizes of SDP clusters add up to them, and a MOS list
     belongs to SDP clusters."""
@@ -280,7 +303,9 @@ def _fit_partition(row: LutRow, cores: int, mos: int | str, extra: str) -> tuple
         dropped = True
     if mos == LUT:
         value = row.mos
-        unfit = value and (max(map(int, value.split(","))) > cores or ("," in value and _SDP not in (text or "")))
+        unfit = value and (
+            max(map(int, value.split(","))) > cores or ("," in value and _SDP not in (text or ""))
+        )
         if unfit:
             value, dropped = None, True
     else:
@@ -321,6 +346,12 @@ class _Filter:
             return False
         self.hits += 1
         return True
+
+
+def _excluded(filters: Sequence[_Filter], model: Model, objective: str, cell: Cell) -> bool:
+    # Every filter is asked, not the first that matches: each counts its own hits.
+    matches = [f.matches(model, objective, cell) for f in filters]
+    return any(matches)
 
 
 def _as_cell_value(name: str, value: Any) -> Any:

@@ -26,7 +26,9 @@ EXIT_CODES = """\b
 Exit codes: 0 every slot ok, 1 some slots failed, 2 bad input, 3 store, host or device, 130 interrupted."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=EXIT_CODES)
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=EXIT_CODES
+)
 @click.version_option(__version__, prog_name="aicsweep")
 def cli() -> None:
     """Measure models over cores, instances, batch and compile options, and get one table.
@@ -40,8 +42,12 @@ def cli() -> None:
     """
 
 
-_backend = click.option("--backend", type=click.Choice(["onnxruntime", "qaic", "fake"]), help="Instead of spec.backend.")
-_store = click.option("--store", metavar="URL", help="Folder or s3://BUCKET/PREFIX, instead of spec.results.url.")
+_backend = click.option(
+    "--backend", type=click.Choice(["onnxruntime", "qaic", "fake"]), help="Instead of spec.backend."
+)
+_store = click.option(
+    "--store", metavar="URL", help="Folder or s3://BUCKET/PREFIX, instead of spec.results.url."
+)
 _file = click.argument("file", type=click.Path(path_type=Path))
 
 
@@ -79,7 +85,11 @@ def run(file: Path, backend: str | None, store: str | None) -> None:
     sweep = _load(file, backend)
     url = store or sweep.spec.results.url or DEFAULT_STORE
     root = open_store(url)
-    again = f"aicsweep run {file}" + (f" --backend {backend}" if backend else "") + (f" --store {store}" if store else "")
+    again = (
+        f"aicsweep run {file}"
+        + (f" --backend {backend}" if backend else "")
+        + (f" --store {store}" if store else "")
+    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with progress.reporter() as reporter:
         place = engine.Workplace(
@@ -93,8 +103,13 @@ def run(file: Path, backend: str | None, store: str | None) -> None:
     counts = merge.counts(outcome.table)
     _print_table(tables.to_frame(outcome.table), "table", best=False, wide=False)
     reused = f", {outcome.reused} slots were measured before and not again" if outcome.reused else ""
-    click.echo(f"measured {outcome.measured} slots{reused}: {', '.join(f'{n} {s}' for s, n in counts.items() if n)}", err=True)
-    click.echo(f"table: {place.home.url}/{outcome.table_folder}/  (table.parquet, table.csv, summary.md)", err=True)
+    click.echo(
+        f"measured {outcome.measured} slots{reused}: {', '.join(f'{n} {s}' for s, n in counts.items() if n)}",
+        err=True,
+    )
+    click.echo(
+        f"table: {place.home.url}/{outcome.table_folder}/  (table.parquet, table.csv, summary.md)", err=True
+    )
     bad = counts["failed"] + counts["infeasible"] + counts["missing"]
     sys.exit(EXIT_SLOTS_FAILED if bad else EXIT_OK)
 
@@ -106,7 +121,11 @@ def run(file: Path, backend: str | None, store: str | None) -> None:
 @click.option("--where", metavar="EXPR", help="Filter, e.g. \"model == 'resnet50' and batch_size > 1\".")
 @click.option("--wide", is_flag=True, help="Every column.")
 @click.option(
-    "-o", "--output", type=click.Choice(["table", "csv", "md", "json", "parquet"]), default="table", show_default=True
+    "-o",
+    "--output",
+    type=click.Choice(["table", "csv", "md", "json", "parquet"]),
+    default="table",
+    show_default=True,
 )
 def table(path: str, sweep: str | None, best: bool, where: str | None, wide: bool, output: str) -> None:
     """Print the current table of a sweep; PATH is a store or a sweep's folder in it.
@@ -215,9 +234,13 @@ def _home(path: str, name: str | None) -> Store:
     if len(wanted) == 1:
         return root.at(wanted[0]) if wanted[0] else root
     if not wanted:
-        raise StoreError(f"no table in {path}", remedy="`aicsweep run FILE` makes one; `--store` must be the same")
+        raise StoreError(
+            f"no table in {path}", remedy="`aicsweep run FILE` makes one; `--store` must be the same"
+        )
     listed = "\n  ".join(wanted)
-    raise click.UsageError(f"{path} holds several sweeps; name one with --sweep, or give its folder:\n  {listed}")
+    raise click.UsageError(
+        f"{path} holds several sweeps; name one with --sweep, or give its folder:\n  {listed}"
+    )
 
 
 def _filtered(frame: pd.DataFrame, where: str) -> pd.DataFrame:

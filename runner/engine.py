@@ -88,7 +88,9 @@ def run(place: Workplace) -> Outcome:
         if not tasks:
             break
         place.home.put_new(f"plans/{current.digest}.parquet", current.data)
-        place.reporter.say(f"round {number}: {len(tasks)} slots in {current.lots} lots, plan {current.digest[:12]}")
+        place.reporter.say(
+            f"round {number}: {len(tasks)} slots in {current.lots} lots, plan {current.digest[:12]}"
+        )
         graphs, broken = export(place, tasks)
         binaries, unbuilt = compile_(place, tasks, graphs)
         measured += measure(place, current, graphs, binaries, {**broken, **unbuilt})
@@ -108,7 +110,9 @@ def models_at_hand(sweep: Sweep) -> list[Model]:
         try:
             digest = keys.digest_bytes(path.read_bytes())
         except OSError as error:
-            problems.append(Problem("spec.models", f"{model.name}: {error.strerror}", "a path of this machine"))
+            problems.append(
+                Problem("spec.models", f"{model.name}: {error.strerror}", "a path of this machine")
+            )
             continue
         models.append(replace(model, source=f"{ONNX}:{digest}", location=str(path.resolve())))
     if problems:
@@ -117,15 +121,23 @@ def models_at_hand(sweep: Sweep) -> list[Model]:
 
 
 def make_plan(
-    sweep: Sweep, backend: Backend, table: lut.LutTable, number: int = 1, past: Mapping[str, plan.Past] | None = None
+    sweep: Sweep,
+    backend: Backend,
+    table: lut.LutTable,
+    number: int = 1,
+    past: Mapping[str, plan.Past] | None = None,
 ) -> Plan:
     """The plan of a round on this machine. Raises BadInput for whatever is over a limit or can't fit."""
     capacity = backend.capacity(sweep.spec.hardware)
-    target = cells.Target(backend.NAME, backend.PARAMETERS, backend.PRECISIONS, capacity.cores, capacity.reason)
+    target = cells.Target(
+        backend.NAME, backend.PARAMETERS, backend.PRECISIONS, capacity.cores, capacity.reason
+    )
     problems = over_limits(sweep, target)
     if problems:
         raise BadInput(problems)
-    made = plan.make_plan(sweep, models_at_hand(sweep), table, target, backend, round_number=number, past=past)
+    made = plan.make_plan(
+        sweep, models_at_hand(sweep), table, target, backend, round_number=number, past=past
+    )
     problems = over_budget(sweep, made)
     if problems:
         raise BadInput(problems)
@@ -139,12 +151,20 @@ def over_limits(sweep: Sweep, target: cells.Target) -> list[Problem]:
         for index, cores in enumerate(sweep.spec.grid.cores or ()):
             if cores > target.cores:
                 where = f"spec.grid.cores[{index}]"
-                problems.append(Problem(where, f"{cores} cores, there are {target.cores} {target.cores_reason}"))
+                problems.append(
+                    Problem(where, f"{cores} cores, there are {target.cores} {target.cores_reason}")
+                )
     count, limit = cells.count_points(sweep.spec), sweep.spec.limits.max_cells
     if count > limit:
         most = 1_000_000
-        remedy = f"limits: {{maxCells: {count}}} would do" if count <= most else "shorten an axis; no more than 1,000,000"
-        problems.append(Problem("spec.grid", f"asks for {count:,} cells, limits.maxCells is {limit:,}", remedy))
+        remedy = (
+            f"limits: {{maxCells: {count}}} would do"
+            if count <= most
+            else "shorten an axis; no more than 1,000,000"
+        )
+        problems.append(
+            Problem("spec.grid", f"asks for {count:,} cells, limits.maxCells is {limit:,}", remedy)
+        )
     return problems
 
 
@@ -155,7 +175,9 @@ def over_budget(sweep: Sweep, made: Plan) -> list[Problem]:
     if hours <= limit:
         return []
     remedy = f"limits: {{maxDeviceHours: {hours + 0.05:.1f}}} would do, or fewer points, seconds or repeats"
-    return [Problem("spec.limits.maxDeviceHours", f"is {limit:g}, about {hours:.1f} hours are needed", remedy)]
+    return [
+        Problem("spec.limits.maxDeviceHours", f"is {limit:g}, about {hours:.1f} hours are needed", remedy)
+    ]
 
 
 def task_seconds(made: Plan) -> list[float]:
@@ -275,12 +297,17 @@ def measure(
                         key, folder = binaries.get(task.slot, ("", None))
                         result, samples = measure_task(bench, task, graph.folder, folder, graph.report)
                         result = replace(
-                            result, export_key=graph.artifact.key, graph_digest=graph.artifact.digest, binary_key=key
+                            result,
+                            export_key=graph.artifact.key,
+                            graph_digest=graph.artifact.digest,
+                            binary_key=key,
                         )
                         recorder.keep_samples(task.slot, samples)
                     recorder.add(result)
                     count += 1
-                    place.reporter.step(tables.cell_label(task.model, task.cell), tables.outcome(result), task.estimate_s)
+                    place.reporter.step(
+                        tables.cell_label(task.model, task.cell), tables.outcome(result), task.estimate_s
+                    )
     return count
 
 
@@ -304,5 +331,3 @@ def _report(artifact: Artifact) -> ExportReport:
     facts: dict[str, Any] = dict(artifact.facts)
     facts["output_shape"] = tuple(facts["output_shape"])
     return ExportReport(**facts)
-
-

@@ -50,7 +50,9 @@ def unmeasured(task: Task, failure: PointFailed) -> Result:
     return _failed(task, failure, _now(), 0.0)
 
 
-def _result(task: Task, measured: Measurement, report: ExportReport, started_at: str, device_s: float) -> Result:
+def _result(
+    task: Task, measured: Measurement, report: ExportReport, started_at: str, device_s: float
+) -> Result:
     summary = stats.summarise(measured.windows)
     cell = task.cell
     warnings = list(measured.warnings)
@@ -91,7 +93,9 @@ def _result(task: Task, measured: Measurement, report: ExportReport, started_at:
         relative_error=report.relative_error,
         input_digest=measured.input_digest,
         output_digest=measured.output_digest,
-        facts=orjson.dumps(dict(measured.facts), option=orjson.OPT_SORT_KEYS).decode() if measured.facts else "",
+        facts=orjson.dumps(dict(measured.facts), option=orjson.OPT_SORT_KEYS).decode()
+        if measured.facts
+        else "",
     )
 
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from runner.plan import Past, Plan
-from runner.result import FAILED, MISSING, OK, RESULT_SCHEMA, UNFIT, VERDICTS, decode_segment
+from runner.result import FAILED, INFEASIBLE, MISSING, OK, RESULT_SCHEMA, UNFIT, VERDICTS, decode_segment
 from runner.spec import BEST_LATENCY, BEST_THROUGHPUT
 
 # Bytes of NDJSON parsed in one go: many small segments share one call.
@@ -42,13 +42,16 @@ def read_results(segments: Iterable[tuple[str, bytes]]) -> Results:
     tables: list[pa.Table] = []
     bodies: list[bytes] = []
     counts: list[int] = []
+    pending = 0
 
     def parse() -> None:
         if bodies:
             rows = pj.read_json(
                 io.BytesIO(b"".join(bodies)),
                 read_options=pj.ReadOptions(block_size=8 << 20),
-                parse_options=pj.ParseOptions(explicit_schema=RESULT_SCHEMA, unexpected_field_behavior="ignore"),
+                parse_options=pj.ParseOptions(
+                    explicit_schema=RESULT_SCHEMA, unexpected_field_behavior="ignore"
+                ),
             )
             first = len(keys) - len(counts)
             owner = np.repeat(np.arange(first, len(keys), dtype=np.int32), counts)
@@ -66,8 +69,10 @@ def read_results(segments: Iterable[tuple[str, bytes]]) -> Results:
         headers.append(segment.header)
         bodies.append(segment.body)
         counts.append(segment.rows)
-        if sum(map(len, bodies[-1:])) and sum(counts) * 700 > PARSE_BYTES:
+        pending += len(segment.body)
+        if pending > PARSE_BYTES:
             parse()
+            pending = 0
     parse()
     schema = RESULT_SCHEMA.append(pa.field("segment", pa.int32()))
     table = pa.concat_tables(tables) if tables else schema.empty_table()
@@ -135,7 +140,9 @@ def _ranked(table: pa.Table) -> pa.Table:
     rank = np.zeros(len(frame), dtype=np.int64)
     tie = np.zeros(len(frame), dtype=bool)
     usable = frame[(frame["status"] == OK) & frame["throughput_images_s"].notna()]
-    for (_, objective, _), rivals in usable.groupby(["model", "objective", "target"], observed=True, sort=False):
+    for (_, objective, _), rivals in usable.groupby(
+        ["model", "objective", "target"], observed=True, sort=False
+    ):
         throughput, latency = rivals["throughput_images_s"], rivals["latency_p95_s"]
         if objective == BEST_THROUGHPUT:
             score, half = -throughput, rivals["throughput_ci95_images_s"]
@@ -177,6 +184,6 @@ def counts(table: pa.Table) -> dict[str, int]:
     """Distinct slots by status."""
     slots = table.group_by(["slot", "status"]).aggregate([])
     found = slots.group_by("status").aggregate([("slot", "count")]).to_pylist()
-    result = {status: 0 for status in (OK, "infeasible", FAILED, UNFIT, MISSING)}
+    result = dict.fromkeys((OK, INFEASIBLE, FAILED, UNFIT, MISSING), 0)
     result.update({row["status"]: row["slot_count"] for row in found})
     return result

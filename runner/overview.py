@@ -24,7 +24,11 @@ def of_plan(plan: Plan) -> dict[str, Any]:
     binaries = [b for b in pc.unique(todo["binary"].cast(pa.string())).to_pylist() if b]
     compile_s = todo.group_by("binary").aggregate([("compile_estimate_s", "max")])["compile_estimate_s_max"]
     exports = len(pc.unique(todo["export"].cast(pa.string())))
-    reasons = table.filter(pc.not_equal(unfit, "")).group_by(["model", "unfit"]).aggregate([("cell", "count_distinct")])
+    reasons = (
+        table.filter(pc.not_equal(unfit, ""))
+        .group_by(["model", "unfit"])
+        .aggregate([("cell", "count_distinct")])
+    )
     return {
         "sweep": plan.header["sweep"],
         "backend": table["backend"][0].as_py(),
@@ -41,7 +45,9 @@ def of_plan(plan: Plan) -> dict[str, Any]:
         ],
         "compile_s": float(pc.sum(compile_s).as_py() or 0.0) if binaries else 0.0,
         "device_s": float(pc.sum(todo["estimate_s"]).as_py() or 0.0),
-        "storage_bytes": int(exports * GRAPH_BYTES + len(binaries) * BINARY_BYTES + todo.num_rows * RESULT_BYTES),
+        "storage_bytes": int(
+            exports * GRAPH_BYTES + len(binaries) * BINARY_BYTES + todo.num_rows * RESULT_BYTES
+        ),
         "notes": [f"{path} takes no point away" for path in plan.header["unused"]],
     }
 
@@ -59,7 +65,8 @@ def as_text(summary: dict[str, Any]) -> str:
         f"  cells     {summary['cells']}  in {summary['rows']} rows of the table",
         f"  slots     {summary['slots']}  in {summary['lots']} lots",
         f"  exports   {summary['exports']}",
-        f"  binaries  {summary['binaries'] or '-'}" + (f"  about {duration(summary['compile_s'])} of compiling" if summary["binaries"] else ""),
+        f"  binaries  {summary['binaries'] or '-'}"
+        + (f"  about {duration(summary['compile_s'])} of compiling" if summary["binaries"] else ""),
         f"  device    about {duration(summary['device_s'])}",
         f"  storage   about {summary['storage_bytes'] / 1e9:.1f} GB",
     ]

@@ -31,7 +31,10 @@ ROW_GROUP = 10_000
 
 _text = pa.dictionary(pa.int32(), pa.string())
 _CELL_TYPES: Mapping[str, pa.DataType] = {
-    **{name: pa.int32() for name in ("image_size", "opset", "batch_size", "cores", "instances", "set_size", "ols")},
+    **{
+        name: pa.int32()
+        for name in ("image_size", "opset", "batch_size", "cores", "instances", "set_size", "ols")
+    },
     "repeats": pa.int32(),
     "seconds": pa.float64(),
 }
@@ -231,7 +234,9 @@ class _Builder:
             estimate = self.backend.estimate(cell)
             binary = ""
             if self.backend.COMPILES_ON == "host":
-                binary = keys.identity("binary-request", {"export": export, "flags": self.backend.compile_flags(cell)})
+                binary = keys.identity(
+                    "binary-request", {"export": export, "flags": self.backend.compile_flags(cell)}
+                )
             found = self._binaries.setdefault(compiled, (binary, estimate.overhead_s, estimate.compile_s))
         binary, overhead_s, compile_s = found
         return export, binary, overhead_s + cell.repeats * cell.seconds, compile_s
@@ -292,8 +297,15 @@ def _to_bytes(table: pa.Table, header: Mapping[str, Any]) -> bytes:
 def _nothing_fits(table: pa.Table) -> Problem:
     if table.num_rows == 0:
         return Problem("spec.exclude", "takes every point away")
-    counts = table.group_by("unfit").aggregate([("row", "count")]).sort_by([("row_count", "descending")]).to_pylist()
-    return Problem("spec.grid", f"none of {table.num_rows} points fits: {counts[0]['unfit']}", "other cores or instances")
+    counts = (
+        table.group_by("unfit")
+        .aggregate([("row", "count")])
+        .sort_by([("row_count", "descending")])
+        .to_pylist()
+    )
+    return Problem(
+        "spec.grid", f"none of {table.num_rows} points fits: {counts[0]['unfit']}", "other cores or instances"
+    )
 
 
 def _task(row: Mapping[str, Any]) -> Task:

@@ -18,7 +18,9 @@ def host() -> Mapping[str, str]:
         "host": socket.gethostname(),
         "cpu": _cpu_model(),
         "kernel": platform.release(),
-        "os": platform.freedesktop_os_release().get("PRETTY_NAME", "") if Path("/etc/os-release").exists() else "",
+        "os": platform.freedesktop_os_release().get("PRETTY_NAME", "")
+        if Path("/etc/os-release").exists()
+        else "",
         "aicsweep_version": __version__,
     }
 

@@ -77,7 +77,10 @@ RESULT_SCHEMA = pa.schema(
 
 def encode_segment(header: Mapping[str, Any], results: Sequence[Result]) -> bytes:
     """The bytes of a segment; its header gets the schema's number."""
-    lines = [orjson.dumps({"schema": SCHEMA, **header}), *(orjson.dumps(asdict(result)) for result in results)]
+    lines = [
+        orjson.dumps({"schema": SCHEMA, **header}),
+        *(orjson.dumps(asdict(result)) for result in results),
+    ]
     return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(b"\n".join(lines) + b"\n")
 
 

@@ -115,35 +115,39 @@ class Axes(Strict):
         "Cores (NSPs) of one instance. On onnxruntime: threads, each on a physical core of its own."
     )
     instances: (
-        Annotated[tuple[Annotated[int | str, AfterValidator(_fill_or_count)], ...], AfterValidator(_unique)] | None
+        Annotated[tuple[Annotated[int | str, AfterValidator(_fill_or_count)], ...], AfterValidator(_unique)]
+        | None
     ) = _axis("Instances side by side, or `fill`: as many as fit beside the given cores.")
-    batch_size: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], AfterValidator(_unique)] | None = (
-        _axis("Images per inference.")
-    )
-    set_size: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], AfterValidator(_unique)] | None = _axis(
-        "Inferences in flight per instance."
+    batch_size: (
+        Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], AfterValidator(_unique)] | None
+    ) = _axis("Images per inference.")
+    set_size: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], AfterValidator(_unique)] | None = (
+        _axis("Inferences in flight per instance.")
     )
     ols: Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], AfterValidator(_unique)] | None = _axis(
         "Compiler's factor of splitting operations (qaic)."
     )
     mos: (
-        Annotated[tuple[Annotated[int | str, AfterValidator(_mos_value)], ...], AfterValidator(_unique)] | None
+        Annotated[tuple[Annotated[int | str, AfterValidator(_mos_value)], ...], AfterValidator(_unique)]
+        | None
     ) = _axis(
         "Cores an output channel is split over (qaic): a number, a list such as '1,7' for SDP clusters, "
         "`lut` (the look-up row's), `none` or `cores` (as many as the instance has)."
     )
-    image_size: Annotated[tuple[Annotated[int, Field(ge=8, le=4096)], ...], AfterValidator(_unique)] | None = (
-        _axis("Edge of the square input in pixels; by default the model's own.")
-    )
+    image_size: (
+        Annotated[tuple[Annotated[int, Field(ge=8, le=4096)], ...], AfterValidator(_unique)] | None
+    ) = _axis("Edge of the square input in pixels; by default the model's own.")
     opset: Annotated[tuple[Annotated[int, Field(ge=9, le=25)], ...], AfterValidator(_unique)] | None = _axis(
         "ONNX opset of the export; 13 by default."
     )
     precision: Annotated[tuple[Precision, ...], AfterValidator(_unique)] | None = _axis(
         "Number format of the compiled model; by default the backend's (qaic fp16, onnxruntime fp32)."
     )
-    extra: Annotated[tuple[Annotated[str, Field(max_length=1024)], ...], AfterValidator(_unique)] | None = _axis(
-        "Further compiler flags (qaic), each entry one shell-quoted text; `lut` takes the look-up row's, "
-        "an empty text passes none."
+    extra: Annotated[tuple[Annotated[str, Field(max_length=1024)], ...], AfterValidator(_unique)] | None = (
+        _axis(
+            "Further compiler flags (qaic), each entry one shell-quoted text; `lut` takes the look-up row's, "
+            "an empty text passes none."
+        )
     )
 
 
@@ -164,7 +168,8 @@ def _plain_values(points: Points) -> Points:
         for value in getattr(points, name) or ():
             if value in unfit:
                 raise PydanticCustomError(
-                    "exclude", "{value} in {name} names no value; exclude by the value it stands for",
+                    "exclude",
+                    "{value} in {name} names no value; exclude by the value it stands for",
                     {"value": repr(value), "name": name},
                 )
     return points
@@ -174,7 +179,9 @@ class Measure(Strict):
     """How each point is measured; part of what a cell is."""
 
     seconds: float = Field(default=20.0, ge=0.05, le=3600, description="Length of one measuring window.")
-    repeats: int = Field(default=5, ge=1, le=100, description="Independent windows; 5 or more give an interval.")
+    repeats: int = Field(
+        default=5, ge=1, le=100, description="Independent windows; 5 or more give an interval."
+    )
     neighbours: Literal["same-card-idle", "host-idle", "any"] = Field(
         default="same-card-idle", description="What else may run beside the measurement (qaic)."
     )
@@ -190,14 +197,18 @@ class Results(Strict):
         "in a cluster the controller's default store.",
     )
     secret_name: str = Field(
-        default="", max_length=253, description="Secret with AWS_* keys for the store, in the Sweep's namespace."
+        default="",
+        max_length=253,
+        description="Secret with AWS_* keys for the store, in the Sweep's namespace.",
     )
 
 
 class Limits(Strict):
     """Brakes. A sweep over a limit is refused before anything runs."""
 
-    max_cells: int = Field(default=10_000, ge=1, le=MAX_CELLS, description="Most cells the grid may expand to.")
+    max_cells: int = Field(
+        default=10_000, ge=1, le=MAX_CELLS, description="Most cells the grid may expand to."
+    )
     max_device_hours: float = Field(
         default=200.0, gt=0, le=1_000_000, description="Most hours of device time, estimated and used."
     )
@@ -245,9 +256,13 @@ class Pods(Strict):
     device_resource: str = Field(
         default="qualcomm.com/qaic", max_length=253, description="Extended resource of one device."
     )
-    device_group: int = Field(default=995, ge=0, le=2_147_483_647, description="GID that may open the device.")
+    device_group: int = Field(
+        default=995, ge=0, le=2_147_483_647, description="GID that may open the device."
+    )
     shm_size: str = Field(default="2Gi", pattern=r"^[1-9][0-9]*(Mi|Gi)$", max_length=16)
-    cache_claim: str = Field(default="", max_length=253, description="PersistentVolumeClaim with model weights.")
+    cache_claim: str = Field(
+        default="", max_length=253, description="PersistentVolumeClaim with model weights."
+    )
     hf_token_secret_name: str = Field(default="", max_length=253, description="Secret with the key HF_TOKEN.")
     queue_name: str = Field(default="", max_length=63, description="Kueue LocalQueue of all Jobs.")
     priority_class_name: str = Field(default="", max_length=253)
@@ -289,7 +304,9 @@ class SweepSpec(Strict):
     grid: Axes = Field(default=Axes(), description="An axis given here replaces that parameter of the base.")
     include: tuple[Points, ...] = Field(default=(), max_length=64, description="Additional grids.")
     exclude: tuple[Annotated[Points, AfterValidator(_plain_values)], ...] = Field(
-        default=(), max_length=64, description="A point that has one of the values in every axis named is left out."
+        default=(),
+        max_length=64,
+        description="A point that has one of the values in every axis named is left out.",
     )
     measure: Measure = Measure()
     placement: Literal["any", "everyNode", "everyDevice"] = Field(

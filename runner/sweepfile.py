@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from runner.errors import BadInput, Problem
-from runner.spec import API_VERSION, KIND, Axes, Limits, Measure, Points, Pods, Results, Sweep, SweepSpec
+from runner.spec import API_VERSION, KIND, Axes, Limits, Measure, Pods, Points, Results, Sweep, SweepSpec
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
@@ -58,7 +58,9 @@ def _validated(value: Any, lines: Mapping[Path_, int], source: str) -> Sweep:
         problems = [_problem(dict(detail), lines) for detail in error.errors(include_url=False)]
         raise BadInput(problems, source=source) from None
     except orjson.JSONEncodeError as error:
-        raise BadInput([Problem("", f"holds a value YAML allows and JSON does not: {error}")], source=source) from None
+        raise BadInput(
+            [Problem("", f"holds a value YAML allows and JSON does not: {error}")], source=source
+        ) from None
 
 
 class _Document:
@@ -115,7 +117,7 @@ def _check_events(events: Iterator[yaml.Event], source: str) -> None:
                 remedy = "one file per sweep; `kubectl apply -f FOLDER` takes many files"
                 raise BadInput([Problem("", "holds several documents", remedy)], source=source)
         elif isinstance(event, yaml.AliasEvent):
-            total += sizes.get(event.anchor, 1)
+            total += sizes.get(event.anchor or "", 1)
         elif isinstance(event, yaml.ScalarEvent):
             total += 1
             if event.anchor:
@@ -130,7 +132,10 @@ def _check_events(events: Iterator[yaml.Event], source: str) -> None:
             if anchor:
                 sizes[anchor] = total - start + 1
         if total > MAX_NODES:
-            raise BadInput([Problem("", f"holds more than {MAX_NODES:,} values once aliases are followed")], source=source)
+            raise BadInput(
+                [Problem("", f"holds more than {MAX_NODES:,} values once aliases are followed")],
+                source=source,
+            )
     if documents == 0:
         raise BadInput([Problem("", "is empty")], source=source)
 
@@ -151,7 +156,9 @@ def _scalar(node: yaml.Node) -> Any:
 def _problem(detail: dict[str, Any], lines: Mapping[Path_, int]) -> Problem:
     """One of pydantic's findings in words: where, what is there, what would be right."""
     # Drop pydantic's own steps (a union's branch, a function's name): they are no keys of the file.
-    path = tuple(part for part in detail["loc"] if isinstance(part, int) or part.isidentifier() or part in lines)
+    path = tuple(
+        part for part in detail["loc"] if isinstance(part, int) or part.isidentifier() or part in lines
+    )
     path = tuple(part for part in path if part not in ("function-after", "int", "str"))
     where = _show(path, lines.get(path) or lines.get(path[:-1]))
     kind, context, value = detail["type"], detail.get("ctx", {}), detail.get("input")

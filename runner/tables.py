@@ -1,6 +1,6 @@
 """The published table: Parquet, CSV and Markdown files in the store, and the words on a row.
 
-    tables/<digest>/{table.parquet, table.csv, summary.md, manifest.json}, then current.json is swapped
+tables/<digest>/{table.parquet, table.csv, summary.md, manifest.json}, then current.json is swapped
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def publish(home: Store, plan: Plan, results: merge.Results, table: pa.Table, sw
     home.put(f"{folder}/table.parquet", data)
     home.put(f"{folder}/table.csv", to_csv(frame).encode())
     home.put(f"{folder}/summary.md", f"# {title}\n\n{to_markdown(default_view(frame))}\n".encode())
-    home.put(f"{folder}/manifest.json", orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    home.put(
+        f"{folder}/manifest.json", orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+    )
     current = {"plan": plan.digest, "table": folder, "emulated": plan.header["emulated"]}
     home.put(CURRENT, orjson.dumps(current, option=orjson.OPT_SORT_KEYS))
     return folder
@@ -87,7 +89,8 @@ def _has(root: Store, key: str) -> bool:
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """The table as pandas, text columns plain, whole numbers nullable."""
     columns = [
-        column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column for column in table.columns
+        column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+        for column in table.columns
     ]
     plain = pa.table(columns, names=table.column_names)
     integers = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.int16(): pd.Int16Dtype()}

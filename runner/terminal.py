@@ -12,13 +12,15 @@ from rich.text import Text
 
 WIDTH = 120
 _COLOURS = {"ok": "", "ok, best": "bold green", "ok, tie": "green", "failed": "red", "infeasible": "yellow"}
-_RIGHT = {"batch", "cores x inst", "set", "images/s", "p95 ms", "vs look-up"}
+_RIGHT = {"batch", "cores×i", "set", "images/s", "p95 ms", "vs LUT"}
 
 
 def print_frame(frame: pd.DataFrame, *, wide: bool = False) -> None:
     """Print `frame`; at most 120 columns unless `wide`."""
     console = Console(width=None if sys.stdout.isatty() and not wide else (10_000 if wide else WIDTH))
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), collapse_padding=True
+    )
     for name in frame.columns:
         table.add_column(name, justify="right" if name in _RIGHT else "left", no_wrap=name != "warnings")
     for values in frame.astype(str).itertuples(index=False):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from runner.spec import BEST_LATENCY
@@ -19,11 +22,11 @@ def default_view(frame: pd.DataFrame) -> pd.DataFrame:
                 "model": row["model"],
                 "objective": row["objective"].removeprefix("best-"),
                 "batch": str(row["batch_size"]),
-                "cores x inst": f"{row['cores']}x{row['instances']}",
+                "cores×i": f"{row['cores']}×{row['instances']}",
                 "set": str(row["set_size"]),
                 "images/s": _with_error(row["throughput_images_s"], row["throughput_ci95_images_s"], 1),
                 "p95 ms": _with_error(row["latency_p95_s"], row["latency_p95_ci95_s"], 1000),
-                "vs look-up": against_lut(row),
+                "vs LUT": against_lut(row),
                 "status": _status(row),
                 "warnings": _warnings(row),
             }
@@ -32,11 +35,11 @@ def default_view(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 COLUMNS = [
-    "model", "objective", "batch", "cores x inst", "set", "images/s", "p95 ms", "vs look-up", "status", "warnings",
+    "model", "objective", "batch", "cores×i", "set", "images/s", "p95 ms", "vs LUT", "status", "warnings",
 ]  # fmt: skip
 
 
-def against_lut(row: dict[str, object]) -> str:
+def against_lut(row: Mapping[Any, Any]) -> str:
     """Measured over the vendor's published figure (throughput, or p95 for best-latency), for cards only:
     the figures are those of an AIC100 card, a CPU's share of them says nothing."""
     if row["backend"] == "onnxruntime":
@@ -46,7 +49,7 @@ def against_lut(row: dict[str, object]) -> str:
     theirs = row["lut_latency_p95_s" if latency else "lut_throughput_images_s"]
     if not isinstance(mine, float) or not isinstance(theirs, float) or pd.isna(mine) or pd.isna(theirs):
         return ""
-    return f"{mine / theirs:.2f}x"
+    return f"{mine / theirs:.2f}×"
 
 
 def best_only(frame: pd.DataFrame) -> pd.DataFrame:
@@ -84,14 +87,14 @@ def _digits(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
-def _status(row: dict[str, object]) -> str:
+def _status(row: Mapping[Any, Any]) -> str:
     status = str(row["status"])
     if status == "ok" and row["rank"] == 1:
         return "ok, tie" if row["tie"] else "ok, best"
     return status
 
 
-def _warnings(row: dict[str, object]) -> str:
+def _warnings(row: Mapping[Any, Any]) -> str:
     notes = ["fake"] if row["emulated"] else []
     notes += ["random weights"] if row["weights"] == "random" else []
     for name in ("reason", "warnings", "message"):

@@ -77,7 +77,9 @@ class FakeBench:
             drift = 1 + 0.01 * random.standard_normal()
             latency_s = service_s * cell.set_size * drift
             latencies_s = latency_s * np.abs(1 + 0.03 * random.standard_normal(SAMPLES))
-            windows.append(Window(cell.instances * cell.batch_size / (service_s * drift), latencies_s, cell.seconds))
+            windows.append(
+                Window(cell.instances * cell.batch_size / (service_s * drift), latencies_s, cell.seconds)
+            )
         return Measurement(windows, load_s=0.0, warmup_s=0.0, input_digest="fake", output_digest="fake")
 
 
