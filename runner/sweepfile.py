@@ -55,7 +55,14 @@ def _validated(value: Any, lines: Mapping[Path_, int], source: str) -> Sweep:
         # By way of JSON: strict there means JSON's types, lists for tuples included.
         return Sweep.model_validate_json(orjson.dumps(value), strict=True)
     except ValidationError as error:
-        problems = [_problem(dict(detail), lines) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        # A list whose only entry is wrong is reported as too short besides: one mistake, said once.
+        inner = {detail["loc"][:-1] for detail in details}
+        problems = [
+            _problem(dict(detail), lines)
+            for detail in details
+            if detail["type"] != "too_short" or detail["loc"] not in inner
+        ]
         raise BadInput(problems, source=source) from None
     except orjson.JSONEncodeError as error:
         raise BadInput(
