@@ -6,6 +6,7 @@ and the process is ended by its id.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -65,6 +66,7 @@ class S3Server:
             "AWS_DEFAULT_REGION": "us-east-1",
         }
 
+    @functools.cache  # noqa: B019 - a server or two a session; making a client takes 0.1 s
     def client(self) -> Any:
         """boto3's S3 client with all rights, whatever the environment says."""
         return boto3.client(

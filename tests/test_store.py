@@ -177,25 +177,28 @@ def test_a_part_of_a_store_is_a_store(store: Store) -> None:
     assert part.url == f"{store.url}/sweeps/cnn"
 
 
-@pytest.mark.parametrize(
-    "key", ["", "/a", "a/", "a//b", "..", "a/../b", "./a", "a b", "a#1", "ä", "a\n", "a\\b", "a%20b", "a:b"]
-)
-def test_other_keys_are_programming_errors(store: Store, key: str, tmp_path: Path) -> None:
+ODD_KEYS = ["", "/a", "a/", "a//b", "..", "a/../b", "./a", "a b", "a#1", "ä", "a\n", "a\\b", "a%20b", "a:b"]
+
+
+def test_other_keys_are_programming_errors(store: Store, tmp_path: Path) -> None:
+    """In one test for all keys: an empty bucket for each would take seconds."""
     source = tmp_path / "source"
     source.write_bytes(b"x")
-    for use in (
-        lambda: store.get(key),
-        lambda: list(store.get_many([key])),
-        lambda: store.put(key, b"x"),
-        lambda: store.put_new(key, b"x"),
-        lambda: store.exists(key),
-        lambda: store.at(key),
-        lambda: store.upload(key, source),
-        lambda: store.download(key, tmp_path / "target"),
-        lambda: store.local_path(key),
-    ):
-        with pytest.raises(ValueError, match="not a store key"):
-            use()
+    uses: list[Callable[[str], object]] = [
+        store.get,
+        lambda key: list(store.get_many([key])),
+        lambda key: store.put(key, b"x"),
+        lambda key: store.put_new(key, b"x"),
+        store.exists,
+        store.at,
+        lambda key: store.upload(key, source),
+        lambda key: store.download(key, tmp_path / "target"),
+        store.local_path,
+    ]
+    for key in ODD_KEYS:
+        for use in uses:
+            with pytest.raises(ValueError, match="not a store key"):
+                use(key)
     assert store.list() == []
 
 

@@ -1,0 +1,136 @@
+"""The command as a person meets it: real processes, exit codes, what is printed."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+AICSWEEP = [sys.executable, "-c", "from runner.cli import main; main()"]
+SMALL = """
+apiVersion: aicsweep.dev/v1alpha1
+kind: Sweep
+metadata: {name: small}
+spec:
+  backend: fake
+  models: [resnet50]
+  objectives: [best-throughput, best-latency]
+  grid: {cores: [1, 2, 7], instances: [1, 4]}
+"""
+
+
+def aicsweep(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    repository = str(Path(__file__).parent.parent)
+    variables = {**os.environ, "PYTHONPATH": repository, "XDG_CACHE_HOME": str(cwd / "cache"), **environment}
+    return subprocess.run([*AICSWEEP, *arguments], cwd=cwd, env=variables, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    return tmp_path
+
+
+def test_run_then_table_in_every_form(folder):
+    first = aicsweep("run", "small.yaml", cwd=folder)
+    assert first.returncode == 0, first.stderr
+    assert "measured 10 slots" in first.stderr
+    assert "fake" in first.stdout
+    assert max(map(len, first.stdout.splitlines())) <= 120
+    again = aicsweep("run", "small.yaml", cwd=folder)
+    assert "measured 0 slots, 10 slots were measured before" in again.stderr
+
+    rows = json.loads(aicsweep("table", "aicsweep-results", "-o", "json", cwd=folder).stdout)
+    assert {row["status"] for row in rows} == {"ok", "unfit"}
+    assert {row["emulated"] for row in rows} == {True}
+    best = aicsweep("table", "aicsweep-results", "--best", "-o", "csv", cwd=folder).stdout
+    winners = list(csv.DictReader(io.StringIO(best)))
+    assert [w["objective"] for w in winners] == ["best-throughput", "best-latency"]
+    one = aicsweep("table", "aicsweep-results", "--where", "cores == 2", "-o", "md", cwd=folder).stdout
+    assert one.splitlines()[0].startswith("| model |")
+    merged = aicsweep("merge", "aicsweep-results", cwd=folder)
+    assert merged.returncode == 0, merged.stderr
+
+
+def test_slots_that_failed_are_exit_1(folder):
+    settings = json.dumps({"faults": [{"stage": "run", "where": {"cores": 7}, "reason": "garbage"}]})
+    done = aicsweep("run", "small.yaml", cwd=folder, AICSWEEP_FAKE=settings)
+    assert done.returncode == 1
+    assert "garbage" in done.stdout
+
+
+def test_bad_input_is_exit_2_with_every_problem_and_no_traceback(folder):
+    (folder / "bad.yaml").write_text(SMALL.replace("cores: [1, 2, 7]", "cores: [0], setsize: [1]"))
+    done = aicsweep("run", "bad.yaml", cwd=folder)
+    assert done.returncode == 2
+    assert "spec.grid.cores[0]" in done.stderr
+    assert "setSize" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "aicsweep-results").exists()
+    assert aicsweep("run", "small.yaml", "--store", "ftp://x", cwd=folder).returncode == 2
+    assert aicsweep("frobnicate", cwd=folder).returncode == 2
+
+
+def test_a_store_that_cannot_be_written_is_exit_3(folder):
+    (folder / "file").write_text("")
+    done = aicsweep("run", "small.yaml", "--store", "file/below", cwd=folder)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert aicsweep("table", "nowhere", cwd=folder).returncode == 3
+
+
+def test_cards_cannot_be_run_yet_and_that_is_said(folder):
+    done = aicsweep("run", "small.yaml", "--backend", "qaic", cwd=folder, AICSWEEP_FAKE="")
+    assert done.returncode == 3
+    assert "does not run them yet" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_interrupted_keeps_what_was_measured_and_says_how_to_go_on(folder):
+    repository = str(Path(__file__).parent.parent)
+    variables = {**os.environ, "PYTHONPATH": repository, "XDG_CACHE_HOME": str(folder / "cache")}
+    variables["AICSWEEP_FAKE"] = '{"sleep_s": 0.3}'
+    process = subprocess.Popen([*AICSWEEP, "run", "small.yaml"], cwd=folder, env=variables, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("measure 2/"):
+            break
+    process.send_signal(signal.SIGINT)
+    stopped = time.monotonic()
+    rest = process.stderr.read()
+    assert process.wait(timeout=30) == 130
+    assert time.monotonic() - stopped < 5
+    assert "to go on: aicsweep run small.yaml" in rest
+    done = aicsweep("run", "small.yaml", cwd=folder)
+    assert done.returncode == 0
+    assert "measured 8 slots, 2 slots were measured before" in done.stderr
+
+
+def test_help_plan_and_table_start_without_torch_and_help_without_pandas(folder):
+    blocked = "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None; "
+    code = blocked + "from runner.cli import main; sys.argv[1:] = {}; main()"
+    assert aicsweep("run", "small.yaml", cwd=folder).returncode == 0
+    for arguments in (["plan", "small.yaml", "-o", "json"], ["table", "aicsweep-results"], ["merge", "aicsweep-results"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(arguments)],
+            cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    heavy = "import runner.cli, sys; print([m for m in ('pandas', 'pyarrow', 'boto3', 'onnxruntime', 'torch') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_formula_in_a_name_is_disarmed():
+    import pandas as pd
+
+    from runner.views import to_csv
+
+    frame = pd.DataFrame({"a": ["=1+1", "fine", "@x"], "n": [-1.0, 2.0, 3.0]})
+    assert to_csv(frame).splitlines() == ["a,n", "'=1+1,-1.0", "fine,2.0", "'@x,3.0"]
