@@ -63,6 +63,9 @@ class BadInput(AicsweepError):
         head += "1 problem" if count == 1 else f"{count} problems"
         super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return (BadInput, (self.problems,))
+
 
 class Infrastructure(AicsweepError):
     """Something around the measurement is missing or broken; the slot is still wanted."""

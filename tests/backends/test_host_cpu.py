@@ -113,8 +113,12 @@ def test_no_limit_in_cgroup_v1_is_minus_one(tmp_path):
 
 @pytest.mark.parametrize(
     ("own", "slice_", "quota"),
-    [("max 100000", "300000 100000", 3.0), ("200000 100000", "300000 100000", 2.0), ("max 100000", "max 100000", None)],
-)  # fmt: skip
+    [
+        ("max 100000", "300000 100000", 3.0),
+        ("200000 100000", "300000 100000", 2.0),
+        ("max 100000", "max 100000", None),
+    ],
+)
 def test_quota_of_cgroup_v2_is_the_tightest_of_all_ancestors(tmp_path, own, slice_, quota):
     root = tree(
         tmp_path,
