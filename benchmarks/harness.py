@@ -79,9 +79,7 @@ def identity_session() -> tuple[Callable[[Any], object], Sequence[Any]]:
 def main() -> int:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
     sessions = {"no-op": (no_op, list(range(SET_SIZE))), "identity graph": identity_session()}
-    print(
-        f"{'session':16}{'plain loop':>12}{'harness':>12}{'difference':>12}{'ratio':>8}   us of CPU per inference"
-    )
+    print(f"{'session':16}{'plain loop':>12}{'harness':>12}{'difference':>12}{'ratio':>8}   us of CPU each")
     costs = {}
     for name, (infer, requests) in sessions.items():
         reference, ours = fastest_us(infer, requests, count)

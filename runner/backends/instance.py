@@ -68,7 +68,7 @@ class Finished:
 
 def serve(job: Job, pipe: Connection, life: Connection) -> None:
     """Entry point of the process; `life` is a pipe whose other end only the parent holds."""
-    _die_with_parent(life)
+    die_with_parent(life)
     # Ctrl-C reaches the whole terminal group; the parent decides, and ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -120,7 +120,7 @@ def _check_finite(session: ort_session.Session) -> None:
             )
 
 
-def _die_with_parent(life: Connection) -> None:
+def die_with_parent(life: Connection) -> None:
     """Have the kernel end this process as soon as the parent is gone, whatever it is doing then.
 
     The hang-up of `life` raises SIGIO, whose default is to terminate. A thread waiting for the

@@ -63,9 +63,9 @@ class Workers:
                 worker.join()
             if not answer.exists():
                 raise _died(request, worker.exitcode or 0, _tail(log))
-            report = pickle.loads(answer.read_bytes())
+            report, tail = pickle.loads(answer.read_bytes()), _tail(log)
         if isinstance(report, PointFailed) and not report.log_tail:
-            raise type(report)(report.stage, report.reason, report.message, remedy=report.remedy, log_tail=_tail(log))
+            raise type(report)(report.stage, report.reason, report.message, remedy=report.remedy, log_tail=tail)
         if isinstance(report, BaseException):
             raise report
         return replace(report, versions=dict(self.versions(request)))

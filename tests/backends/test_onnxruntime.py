@@ -282,6 +282,7 @@ PARENT = """
 import pickle, sys
 from pathlib import Path
 from runner.backends import onnxruntime
+onnxruntime.WARMUP_S = 0.05  # after that, an instance asks nobody anything for three minutes
 with onnxruntime.open_bench() as bench:
     bench.measure(*pickle.load(sys.stdin.buffer))
 """
@@ -292,20 +293,41 @@ with onnxruntime.open_bench() as bench:
 def test_no_instance_outlives_its_parent(cnn, number, worked_s):
     cell = replace(CELL, instances=USABLE, seconds=60)
     parent = psutil.Popen(
-        [sys.executable, "-c", PARENT], cwd=REPOSITORY, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", PARENT],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     try:
-        with parent.stdin as question:
-            question.write(pickle.dumps((cell, cnn, None, REPORT)))
+        parent.stdin.write(pickle.dumps((cell, cnn, None, REPORT)))
+        parent.stdin.close()
         wait_for(lambda: any(p.cpu_times().user >= worked_s for p in below_fork_server(parent)))
         descendants = parent.children(recursive=True)
-        parent.send_signal(number)
+        if number == signal.SIGINT:
+            # As a terminal does: to everyone.
+            os.killpg(parent.pid, number)
+        else:
+            parent.send_signal(number)
         assert parent.wait(timeout=20) != 0
         _, alive = psutil.wait_procs(descendants, timeout=10)
         assert alive == []
+        said = parent.stderr.read().decode()
+        # Instances leave Ctrl-C to the parent, once they are up: its traceback is the only one.
+        assert worked_s == 0 or "instance.py" not in said
+        parent.stderr.close()
     finally:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            parent.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(parent.pid, signal.SIGKILL)
+
+
+def test_an_instance_that_starts_after_its_parent_died_ends_at_once():
+    script = (
+        "from multiprocessing import Pipe; from runner.backends import instance; reader, writer = Pipe(False);"
+        " writer.close(); instance.die_with_parent(reader); print('lives')"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (1, b"", b"")
 
 
 def test_a_busy_neighbour_on_the_same_core_is_said(bench, cnn):
