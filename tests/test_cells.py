@@ -20,7 +20,14 @@ def entries(target: Target = CARD, unused: set[str] | None = None, **spec) -> li
 def test_the_look_up_row_is_the_base():
     (entry,) = entries(models=["resnet50"])
     cell = entry.cell
-    assert (cell.batch_size, cell.cores, cell.instances, cell.ols, cell.mos, cell.set_size) == (13, 7, 2, 2, "1", 3)
+    assert (cell.batch_size, cell.cores, cell.instances, cell.ols, cell.mos, cell.set_size) == (
+        13,
+        7,
+        2,
+        2,
+        "1",
+        3,
+    )
     assert entry.base == "lut"
     assert entry.unfit == ""
 
@@ -54,20 +61,32 @@ def test_more_than_the_card_has_is_unfit_with_the_reason():
 
 
 def test_fill_and_words_of_mos():
-    found = entries(models=["resnet50"], grid={"cores": [4], "instances": ["fill"], "mos": ["none", "cores", 2, 9]})
+    found = entries(
+        models=["resnet50"], grid={"cores": [4], "instances": ["fill"], "mos": ["none", "cores", 2, 9]}
+    )
     assert [e.cell.instances for e in found] == [3] * 4
     assert [e.cell.mos for e in found] == [None, "4", "2", "9"]
     assert "mos 9" in found[3].unfit
 
 
 def test_parameters_without_meaning_are_no_part_of_a_cell():
-    found = entries(CPU, models=["resnet50"], grid={"cores": [1], "instances": [1], "ols": [1, 2, 4], "mos": [1, 2]})
+    found = entries(
+        CPU, models=["resnet50"], grid={"cores": [1], "instances": [1], "ols": [1, 2, 4], "mos": [1, 2]}
+    )
     assert len(found) == 1
     assert (found[0].cell.ols, found[0].cell.mos, found[0].cell.hardware) == (None, None, None)
 
 
 def test_two_objectives_with_the_same_parameters_are_one_cell():
-    grid = {"cores": [2], "instances": [7], "batchSize": [1], "setSize": [1], "ols": [1], "mos": ["none"], "extra": [""]}
+    grid = {
+        "cores": [2],
+        "instances": [7],
+        "batchSize": [1],
+        "setSize": [1],
+        "ols": [1],
+        "mos": ["none"],
+        "extra": [""],
+    }
     found = entries(models=["resnet50"], objectives=["best-throughput", "best-latency"], grid=grid)
     assert len({e.id for e in found}) == 1
     assert [e.first for e in found] == [True, False]
@@ -97,7 +116,9 @@ AXES = {
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.fixed_dictionaries({}, optional={n: st.lists(v, min_size=1, max_size=3, unique=True) for n, v in AXES.items()}),
+    st.fixed_dictionaries(
+        {}, optional={n: st.lists(v, min_size=1, max_size=3, unique=True) for n, v in AXES.items()}
+    ),
     st.integers(),
 )
 def test_ids_do_not_depend_on_the_order_of_axes(grid, seed):

@@ -28,7 +28,9 @@ spec:
 def aicsweep(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     repository = str(Path(__file__).parent.parent)
     variables = {**os.environ, "PYTHONPATH": repository, "XDG_CACHE_HOME": str(cwd / "cache"), **environment}
-    return subprocess.run([*AICSWEEP, *arguments], cwd=cwd, env=variables, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [*AICSWEEP, *arguments], cwd=cwd, env=variables, capture_output=True, text=True, timeout=120
+    )
 
 
 @pytest.fixture
@@ -96,7 +98,9 @@ def test_interrupted_keeps_what_was_measured_and_says_how_to_go_on(folder):
     repository = str(Path(__file__).parent.parent)
     variables = {**os.environ, "PYTHONPATH": repository, "XDG_CACHE_HOME": str(folder / "cache")}
     variables["AICSWEEP_FAKE"] = '{"sleep_s": 0.3}'
-    process = subprocess.Popen([*AICSWEEP, "run", "small.yaml"], cwd=folder, env=variables, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*AICSWEEP, "run", "small.yaml"], cwd=folder, env=variables, stderr=subprocess.PIPE, text=True
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("measure 2/"):
@@ -116,14 +120,20 @@ def test_help_plan_and_table_start_without_torch_and_help_without_pandas(folder)
     blocked = "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None; "
     code = blocked + "from runner.cli import main; sys.argv[1:] = {}; main()"
     assert aicsweep("run", "small.yaml", cwd=folder).returncode == 0
-    for arguments in (["plan", "small.yaml", "-o", "json"], ["table", "aicsweep-results"], ["merge", "aicsweep-results"]):
-        done = subprocess.run(
-            [sys.executable, "-c", code.format(arguments)],
-            cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-        )  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    for arguments in (
+        ["plan", "small.yaml", "-o", "json"],
+        ["table", "aicsweep-results"],
+        ["merge", "aicsweep-results"],
+    ):
+        command = [sys.executable, "-c", code.format(arguments)]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
-    heavy = "import runner.cli, sys; print([m for m in ('pandas', 'pyarrow', 'boto3', 'onnxruntime', 'torch') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    names = "('pandas', 'pyarrow', 'boto3', 'onnxruntime', 'torch')"
+    heavy = f"import runner.cli, sys; print([m for m in {names} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", heavy], capture_output=True, text=True, cwd=Path(__file__).parent.parent
+    )
     assert done.stdout.strip() == "[]"
 
 

@@ -71,7 +71,11 @@ def test_failures_are_rows_and_are_tried_again_up_to_rounds(tmp_path, monkeypatc
     outcome = engine.run(at)
     assert merge.counts(outcome.table) == {"ok": 8, "failed": 8, "infeasible": 8, "unfit": 0, "missing": 0}
     tried = merge.past_of(engine.read_results(at.home))
-    assert sorted({(p.verdict, p.attempts) for p in tried.values()}) == [("failed", 2), ("infeasible", 1), ("ok", 1)]
+    assert sorted({(p.verdict, p.attempts) for p in tried.values()}) == [
+        ("failed", 2),
+        ("infeasible", 1),
+        ("ok", 1),
+    ]
     # The compiler's refusal is remembered beside the binary's key, for every sweep.
     monkeypatch.delenv(fake.SETTINGS)
     other = engine.run(place(tmp_path, sweep(grid=GRID, run="other")))
@@ -79,7 +83,10 @@ def test_failures_are_rows_and_are_tried_again_up_to_rounds(tmp_path, monkeypatc
 
 
 def test_a_model_that_cannot_be_exported_fails_alone(tmp_path, monkeypatch):
-    faults(monkeypatch, {"stage": "export", "where": {"source": "torchvision:resnet50"}, "reason": "export-error"})
+    faults(
+        monkeypatch,
+        {"stage": "export", "where": {"source": "torchvision:resnet50"}, "reason": "export-error"},
+    )
     outcome = engine.run(place(tmp_path, sweep(grid=GRID, limits={"rounds": 1})))
     rows = {(r["model"], r["status"], r["reason"]) for r in outcome.table.to_pylist()}
     assert rows == {("resnet50", "failed", "export-error"), ("mobilenet_v2", "ok", "")}

@@ -39,7 +39,10 @@ def test_every_parameter_of_a_cell_decides(name):
 
 
 def test_location_and_build_of_torch_do_not_decide():
-    assert ExportRequest("onnx:abc", "file", 224, 0, "/a").id == ExportRequest("onnx:abc", "file", 224, 0, "/b").id
+    assert (
+        ExportRequest("onnx:abc", "file", 224, 0, "/a").id
+        == ExportRequest("onnx:abc", "file", 224, 0, "/b").id
+    )
     assert keys.export_key(REQUEST, {"torch": "2.15.0+cpu"}) == keys.export_key(REQUEST, {"torch": "2.15.0"})
     assert keys.export_key(REQUEST, {"torch": "2.14.0"}) != keys.export_key(REQUEST, {"torch": "2.15.0"})
 

@@ -39,7 +39,9 @@ def test_a_damaged_segment_is_named_and_the_others_count():
 
 
 verdicts = st.sampled_from(["ok", "infeasible", "failed"])
-rows = st.tuples(st.sampled_from("abc"), st.integers(0, 2), verdicts, st.sampled_from(["1", "2"]), st.integers(1, 3))
+rows = st.tuples(
+    st.sampled_from("abc"), st.integers(0, 2), verdicts, st.sampled_from(["1", "2"]), st.integers(1, 3)
+)
 
 
 @settings(max_examples=50, deadline=None)
@@ -58,8 +60,15 @@ def test_the_winner_follows_the_rule_whatever_the_order(listed, seed):
     first = read(numbered).select(columns).to_pylist()
     assert first == read(shuffled).select(columns).to_pylist()
     for row in first:
-        rivals = [(-e, result.VERDICTS.index(v), r, at) for _, (s, e, v, at, r) in numbered if s == row["slot"]]
-        assert min(rivals) == (-row["epoch"], result.VERDICTS.index(row["status"]), row["round"], row["started_at"])
+        rivals = [
+            (-e, result.VERDICTS.index(v), r, at) for _, (s, e, v, at, r) in numbered if s == row["slot"]
+        ]
+        assert min(rivals) == (
+            -row["epoch"],
+            result.VERDICTS.index(row["status"]),
+            row["round"],
+            row["started_at"],
+        )
 
 
 def test_every_wanted_slot_has_a_row_with_its_status():
@@ -74,13 +83,17 @@ def test_every_wanted_slot_has_a_row_with_its_status():
 
 
 def test_rivals_are_ranked_by_their_objective_and_ties_said():
-    made = planned(models=["resnet50"], objectives=["best-throughput", "best-latency"], grid={"cores": [1, 2, 4]})
+    made = planned(
+        models=["resnet50"], objectives=["best-throughput", "best-latency"], grid={"cores": [1, 2, 4]}
+    )
     by_cell = {(t.cell.cores, t.cell.batch_size): t.slot for t in made.tasks()}
     results = []
     for (cores, _), slot in by_cell.items():
         results.append(ok(slot, 100.0 * cores, throughput_ci95_images_s=150.0 if cores > 1 else 1.0))
     table = merge.merge(made, merge.read_results([("a", segment(*results))]))
-    throughput = {r["cores"]: (r["rank"], r["tie"]) for r in table.to_pylist() if r["objective"] == "best-throughput"}
+    throughput = {
+        r["cores"]: (r["rank"], r["tie"]) for r in table.to_pylist() if r["objective"] == "best-throughput"
+    }
     assert throughput == {1: (3, False), 2: (2, True), 4: (1, True)}
     latency = {r["cores"]: r["rank"] for r in table.to_pylist() if r["objective"] == "best-latency"}
     assert latency[4] == 1

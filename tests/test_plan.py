@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pyarrow.compute as pc
@@ -45,7 +46,7 @@ def test_a_lot_keeps_to_its_minutes_and_rivals_stay_together():
     seconds = [sum(t.estimate_s for t in made.lot(n)) for n in range(made.lots)]
     assert max(seconds) <= limit
     blocks = [t.model for t in made.tasks()]
-    changes = sum(a != b for a, b in zip(blocks, blocks[1:], strict=False))
+    changes = sum(a != b for a, b in itertools.pairwise(blocks))
     assert changes == 1
     assert made.lots == 2 * math.ceil(sum(seconds) / 2 / limit)
 

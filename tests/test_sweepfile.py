@@ -54,7 +54,9 @@ def test_many_mistakes_at_once_each_with_path_and_remedy():
 
 def test_the_line_is_told():
     with pytest.raises(BadInput, match=r"spec\.modls \(line 4\)"):
-        parse_sweep(b"apiVersion: aicsweep.dev/v1alpha1\nkind: Sweep\nmetadata: {name: a}\nspec: {modls: [x]}\n")
+        parse_sweep(
+            b"apiVersion: aicsweep.dev/v1alpha1\nkind: Sweep\nmetadata: {name: a}\nspec: {modls: [x]}\n"
+        )
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,6 @@ class Finished:
 def serve(job: Job, pipe: Connection, life: Connection) -> None:
     """Entry point of the process; `life` is a pipe whose other end only the parent holds."""
     die_with_parent(life)
-    # Ctrl-C reaches the whole terminal group; the parent decides, and ends us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         _answer(job, pipe)
     except (EOFError, BrokenPipeError):
@@ -124,8 +122,8 @@ def die_with_parent(life: Connection) -> None:
     """Have the kernel end this process as soon as the parent is gone, whatever it is doing then.
 
     The hang-up of `life` raises SIGIO, whose default is to terminate. A thread waiting for the
-    end of file would not do: loading a graph holds the interpreter's lock for as long as it takes;
-    nor would PR_SET_PDEATHSIG: the fork server is our parent, and outlives its own.
+    end of file would not do: loading a graph holds the interpreter's lock for as long as it takes.
+    The owner of SIGIO belongs to the open pipe, not to a process: each instance needs its own.
     """
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     descriptor = life.fileno()

@@ -31,6 +31,7 @@ from runner.backends import (
     closed_loop,
     host_cpu,
     instance_group,
+    instance_server,
 )
 from runner.backends.host_load import BUSY_SHARE, HostLoad, Reading, others_share
 from runner.backends.instance import Drive, Driven, Finished, Job, Loaded, now_ns
@@ -112,13 +113,16 @@ def provenance() -> Mapping[str, str]:
 
 @contextmanager
 def open_bench() -> Iterator[Bench]:
-    """A bench on this host. Opening starts the fork server; instances live only inside `measure`."""
-    instance_group.prepare()
-    yield CpuBench()
+    """A bench on this host. Opening starts the server of instances; these live only inside `measure`."""
+    with instance_server.opened() as server:
+        yield CpuBench(server)
 
 
 class CpuBench:
     """Measures cells one after the other on this host's CPU."""
+
+    def __init__(self, server: instance_server.InstanceServer) -> None:
+        self._server = server
 
     def measure(self, cell: Cell, graph: Path, binary: Path | None, report: ExportReport) -> Measurement:
         """See `Bench.measure`. Raises Infeasible (`unfit`, `input-memory`) and PointFailed (`too-slow`,
@@ -127,7 +131,7 @@ class CpuBench:
         _check_fit(cell, host)
         jobs = _jobs(cell, graph, report, host)
         began = now_ns()
-        with instance_group.running(jobs) as group:
+        with instance_group.running(self._server, jobs) as group:
             loaded = group.answers(Loaded, LOAD_LIMIT_S, "loading the graph")
             ready = now_ns()
             service_s = _warm_up(cell, group)

@@ -14,7 +14,7 @@ from typing import Any
 
 # Since 1.29 the official wheels start an uploader thread and a database in the home folder on
 # import, and only this, set before, prevents it: it would share the cores under test, need a
-# writable home, and not survive the fork server.
+# writable home, and not survive a fork.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np

@@ -44,7 +44,10 @@ class Workers:
         kind = request.source.partition(":")[0]
         used = {ONNX: ("onnx",), HUGGING_FACE: ("torch", "transformers", "onnx")}
         packages = used.get(kind, ("torch", "torchvision", "onnx"))
-        return {"exporter": EXPORTER_REVISION, **{name: importlib.metadata.version(name) for name in packages}}
+        return {
+            "exporter": EXPORTER_REVISION,
+            **{name: importlib.metadata.version(name) for name in packages},
+        }
 
     def export(self, request: ExportRequest, folder: Path) -> ExportReport:
         with tempfile.TemporaryDirectory(prefix="aicsweep-worker-") as scratch:
@@ -63,10 +66,13 @@ class Workers:
                 worker.join()
             if not answer.exists():
                 raise _died(request, worker.exitcode or 0, _tail(log))
-            report, tail = pickle.loads(answer.read_bytes()), _tail(log)
+            tail = _tail(log)
+            report: ExportReport | AicsweepError = pickle.loads(answer.read_bytes())
         if isinstance(report, PointFailed) and not report.log_tail:
-            raise type(report)(report.stage, report.reason, report.message, remedy=report.remedy, log_tail=tail)
-        if isinstance(report, BaseException):
+            raise type(report)(
+                report.stage, report.reason, report.message, remedy=report.remedy, log_tail=tail
+            )
+        if isinstance(report, AicsweepError):
             raise report
         return replace(report, versions=dict(self.versions(request)))
 
@@ -100,7 +106,9 @@ def _work(request: ExportRequest, folder: Path, log: Path, answer: Path) -> None
         # torch and onnx raise whatever they like for a model they can't translate.
         traceback.print_exc()
         text = str(error).strip().splitlines()
-        outcome = PointFailed("export", "export-error", f"{request.source}: {text[0][:300] if text else type(error)}")
+        outcome = PointFailed(
+            "export", "export-error", f"{request.source}: {text[0][:300] if text else type(error)}"
+        )
     sys.stderr.flush()
     part = answer.with_suffix(".part")
     part.write_bytes(pickle.dumps(outcome))
@@ -109,7 +117,9 @@ def _work(request: ExportRequest, folder: Path, log: Path, answer: Path) -> None
 
 def _died(request: ExportRequest, exit_code: int, log_tail: str) -> PointFailed:
     how = f"by signal {-exit_code}" if exit_code < 0 else f"with exit code {exit_code}"
-    remedy = "out of memory? about 4 GiB are needed for the largest models" if exit_code == -signal.SIGKILL else ""
+    remedy = (
+        "out of memory? about 4 GiB are needed for the largest models" if exit_code == -signal.SIGKILL else ""
+    )
     message = f"the worker exporting {request.source} ended {how}"
     return PointFailed("export", "killed", message, remedy=remedy, log_tail=log_tail)
 

@@ -14,7 +14,6 @@ import onnx
 import onnxruntime
 import torch
 from onnx import numpy_helper
-from torch.onnx import register_custom_op_symbolic
 from torch.onnx._internal.torchscript_exporter import symbolic_opset14
 
 from runner.backends import ExportReport
@@ -37,7 +36,11 @@ def write(request: ExportRequest, folder: Path) -> ExportReport:
     started = time.monotonic()
     torch.manual_seed(networks.SEED)
     torch.set_num_threads(max(1, torch.get_num_threads()))
-    report = _from_file(request, folder) if request.source.startswith(f"{ONNX}:") else _from_network(request, folder)
+    report = (
+        _from_file(request, folder)
+        if request.source.startswith(f"{ONNX}:")
+        else _from_network(request, folder)
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return replace(report, export_s=time.monotonic() - started, peak_memory_bytes=peak)
 
@@ -50,9 +53,10 @@ def _from_network(request: ExportRequest, folder: Path) -> ExportReport:
     expected = networks.output_of(network, pixels).numpy()
     path = folder / "model.onnx"
     # torch has this operator from opset 14 on; its translation uses nothing that 13 lacks.
-    register_custom_op_symbolic(
-        "aten::scaled_dot_product_attention", symbolic_opset14.scaled_dot_product_attention, request.opset
-    ) if request.opset < 14 else None
+    if request.opset < 14:
+        register: Any = torch.onnx.register_custom_op_symbolic  # type: ignore[attr-defined]
+        attention = symbolic_opset14.scaled_dot_product_attention
+        register("aten::scaled_dot_product_attention", attention, request.opset)
     torch.onnx.export(
         network,
         (pixels[:1],),
@@ -115,7 +119,9 @@ def _from_file(request: ExportRequest, folder: Path) -> ExportReport:
         )  # fmt: skip
     path = folder / "model.onnx"
     clipped = _clip_and_save(model, path)
-    pixels = np.random.default_rng(0).standard_normal((CHECK_IMAGES, 3, request.image_size, request.image_size))
+    pixels = np.random.default_rng(0).standard_normal(
+        (CHECK_IMAGES, 3, request.image_size, request.image_size)
+    )
     output = _run(path, inputs[0].name, pixels.astype(np.float32))
     return ExportReport(
         input_name=inputs[0].name,
@@ -172,8 +178,14 @@ def _run(path: Path, name: str, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any,
 
 def _compare(expected: np.ndarray[Any, Any], actual: np.ndarray[Any, Any]) -> tuple[float, float]:
     scale = float(np.abs(expected).max())
-    if not np.isfinite(expected).all() or scale == 0 or np.allclose(expected[0], expected[1], rtol=0, atol=1e-5 * scale):
-        raise PointFailed("export", "degenerate-output", f"output of the eager network is useless (largest {scale:.3g})")
+    if (
+        not np.isfinite(expected).all()
+        or scale == 0
+        or np.allclose(expected[0], expected[1], rtol=0, atol=1e-5 * scale)
+    ):
+        raise PointFailed(
+            "export", "degenerate-output", f"output of the eager network is useless (largest {scale:.3g})"
+        )
     error = float(np.abs(expected - actual).max())
     if not error <= TOLERANCE * scale:
         raise PointFailed(

@@ -24,10 +24,15 @@ CALIBRATION_IMAGES = 4
 
 # Architectures of the catalogue's hub models, built without a look at the hub.
 _HUB_CONFIGS: dict[str, Any] = {
-    "microsoft/resnet-50": lambda: transformers.ResNetConfig(num_labels=1000),
-    "microsoft/resnet-152": lambda: transformers.ResNetConfig(depths=[3, 8, 36, 3], num_labels=1000),
-    "google/vit-base-patch16-224": lambda: transformers.ViTConfig(num_labels=1000),
+    "microsoft/resnet-50": lambda: _labelled(transformers.ResNetConfig()),
+    "microsoft/resnet-152": lambda: _labelled(transformers.ResNetConfig(depths=[3, 8, 36, 3])),
+    "google/vit-base-patch16-224": lambda: _labelled(transformers.ViTConfig()),
 }
+
+
+def _labelled(config: Any) -> Any:
+    config.num_labels = 1000
+    return config
 
 
 class Logits(nn.Module):
@@ -48,7 +53,9 @@ def load(request: ExportRequest) -> tuple[nn.Module, str, str]:
     Raises BadInput where pretrained weights can't be had: never a silent change to random ones.
     """
     kind, _, name = request.source.partition(":")
-    network, weights, revision = _from_hub(name, request) if kind == HUGGING_FACE else _from_torchvision(name, request)
+    network, weights, revision = (
+        _from_hub(name, request) if kind == HUGGING_FACE else _from_torchvision(name, request)
+    )
     network = network.float().eval()
     if request.weights == "random":
         randomise(network, request.image_size)
@@ -60,10 +67,18 @@ def _from_torchvision(name: str, request: ExportRequest) -> tuple[nn.Module, str
         raise BadInput([Problem("spec.models", f"torchvision has no classification model {name!r}")])
     options: dict[str, Any] = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
     if request.weights == "random":
-        return torchvision.models.get_model(name, weights=None, **options), "random", f"seed {SEED}, scheme {SCHEME}"
+        return (
+            torchvision.models.get_model(name, weights=None, **options),
+            "random",
+            f"seed {SEED}, scheme {SCHEME}",
+        )
     weights = torchvision.models.get_model_weights(name).DEFAULT
     try:
-        return torchvision.models.get_model(name, weights=weights), weights.name, weights.url.rpartition("/")[2]
+        return (
+            torchvision.models.get_model(name, weights=weights),
+            weights.name,
+            weights.url.rpartition("/")[2],
+        )
     except (OSError, RuntimeError) as error:
         raise _no_weights(name, error, "TORCH_HOME") from error
 
@@ -74,7 +89,8 @@ def _from_hub(name: str, request: ExportRequest) -> tuple[nn.Module, str, str]:
         if request.weights == "random":
             make = _HUB_CONFIGS.get(hub_id)
             config = make() if make else transformers.AutoConfig.from_pretrained(hub_id, revision=revision)
-            model = transformers.AutoModelForImageClassification.from_config(config)
+            from_config: Any = transformers.AutoModelForImageClassification.from_config
+            model = from_config(config)
             return Logits(model), "random", f"seed {SEED}, scheme {SCHEME}"
         model = transformers.AutoModelForImageClassification.from_pretrained(hub_id, revision=revision)
         return Logits(model), hub_id, getattr(model.config, "_commit_hash", None) or revision
@@ -137,5 +153,7 @@ def output_of(network: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         result = network(pixels)
     if not isinstance(result, torch.Tensor):
-        raise PointFailed("export", "export-error", f"the network returns {type(result).__name__}, not one tensor")
+        raise PointFailed(
+            "export", "export-error", f"the network returns {type(result).__name__}, not one tensor"
+        )
     return result

@@ -24,7 +24,9 @@ def exporter():
         yield workers
 
 
-def request(source: str, size: int = 224, weights: str = "random", opset: int = 13, location: str = "") -> ExportRequest:
+def request(
+    source: str, size: int = 224, weights: str = "random", opset: int = 13, location: str = ""
+) -> ExportRequest:
     return ExportRequest(source, weights, size, opset, location)
 
 
@@ -138,7 +140,12 @@ def onnx_file(path: Path, batch: str | int = "n", scale: float = 1.0) -> ExportR
 def test_an_onnx_file_is_taken_as_it_is_and_clipped(exporter, tmp_path):
     (tmp_path / "out").mkdir()
     report = exporter.export(onnx_file(tmp_path / "x.onnx", scale=1e6), tmp_path / "out")
-    assert (report.input_name, report.output_name, report.weights, report.clipped_values) == ("x", "y", "file", 108)
+    assert (report.input_name, report.output_name, report.weights, report.clipped_values) == (
+        "x",
+        "y",
+        "file",
+        108,
+    )
     model = onnx.load(str(tmp_path / "out" / "model.onnx"))
     assert numpy_helper.to_array(model.graph.initializer[0]).max() == 65504
 
