@@ -67,7 +67,8 @@ class FakeBench:
 
     def measure(self, cell: Cell, graph: Path, binary: Path | None, report: ExportReport) -> Measurement:
         _maybe_fail("run", _fields(cell))
-        time.sleep(_settings().get("sleep_s", 0))
+        if pause_s := _settings().get("sleep_s", 0):
+            time.sleep(pause_s)
         seed = keys.digest_bytes(keys.canonical(_fields(cell)))
         random = np.random.default_rng(int(seed[:16], 16))
         # A card that scales well with cores and batch, and a network of 1 to 20 ms on one core.
