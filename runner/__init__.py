@@ -4,4 +4,9 @@ Knows nothing of Kubernetes. ARCHITECTURE.md shows the flow; each module's first
 lines say where it stands in it.
 """
 
+import os
+
+# ONNX Runtime 1.32 sends telemetry and writes below ~/.cache as soon as it is imported, unless told before.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 __version__ = "0.1.0"
