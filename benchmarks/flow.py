@@ -30,9 +30,9 @@ def _sweep(cells: int):  # type: ignore[no-untyped-def]
 
 
 def plan(cells: int) -> int:
-    from runner import backends, engine, lut
+    from runner import admission, backends, lut
 
-    made = engine.make_plan(_sweep(cells), backends.load("fake"), lut.shipped())
+    made = admission.make_plan(_sweep(cells), backends.load("fake"), lut.shipped())
     return int(made.table.num_rows)
 
 

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner import __version__
-from runner.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_SLOTS_FAILED, AicsweepError, StoreError
+from runner.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_SLOTS_FAILED,
+    AicsweepError,
+    Infrastructure,
+    StoreError,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +78,10 @@ def plan(file: Path, backend: str | None, output: str) -> None:
 @_file
 @_backend
 @_store
-def run(file: Path, backend: str | None, store: str | None) -> None:
+@click.option(
+    "--devices", default="all", show_default=True, metavar="IDS", help="Which cards of this host: all or 0,2."
+)
+def run(file: Path, backend: str | None, store: str | None, devices: str) -> None:
     """Run FILE on this machine and print its table. What the store has already is not measured again.
 
     \b
@@ -89,11 +99,13 @@ def run(file: Path, backend: str | None, store: str | None) -> None:
         f"aicsweep run {file}"
         + (f" --backend {backend}" if backend else "")
         + (f" --store {store}" if store else "")
+        + (f" --devices {devices}" if devices != "all" else "")
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with progress.reporter() as reporter:
+        loaded = backends.load(sweep.spec.backend)
         place = engine.Workplace(
-            sweep, backends.load(sweep.spec.backend), root, sweep.store_prefix(), _cache(), reporter
+            sweep, loaded, root, sweep.store_prefix(), _cache(), reporter, loaded.devices(devices)
         )
         try:
             outcome = engine.run(place)
@@ -110,6 +122,10 @@ def run(file: Path, backend: str | None, store: str | None) -> None:
     click.echo(
         f"table: {place.home.url}/{outcome.table_folder}/  (table.parquet, table.csv, summary.md)", err=True
     )
+    if outcome.trouble:
+        raise Infrastructure(
+            outcome.trouble, remedy=f"`aicsweep doctor` looks for the cause; to go on: {again}"
+        )
     bad = counts["failed"] + counts["infeasible"] + counts["missing"]
     sys.exit(EXIT_SLOTS_FAILED if bad else EXIT_OK)
 
@@ -214,9 +230,9 @@ def _load(file: Path, backend: str | None) -> Sweep:
 
 
 def _made_plan(sweep: Sweep) -> Any:
-    from runner import backends, engine, lut
+    from runner import admission, backends, lut
 
-    return engine.make_plan(sweep, backends.load(sweep.spec.backend), lut.shipped())
+    return admission.make_plan(sweep, backends.load(sweep.spec.backend), lut.shipped())
 
 
 def _cache() -> Path:

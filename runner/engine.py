@@ -1,39 +1,46 @@
 """One sweep on one machine: plan, export, compile, measure, merge, in rounds until nothing is wanted.
 
 The five functions are the ones a cluster's pods call. Everything of the sweep that lasts is in the
-store; resume is planning anew. Deciding is elsewhere (`cells`, `plan`, `merge`), this module acts.
+store; resume is planning anew. Deciding is elsewhere (`admission`, `cells`, `plan`, `merge`), this
+module acts; `devices` hands lots to cards.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from runner import artifacts, cells, keys, lut, merge, plan, tables
+from runner import admission, artifacts, devices, keys, lut, merge, plan, process, tables
 from runner.artifacts import Artifact
-from runner.backends import Backend, ExportReport
-from runner.catalogue import ONNX, Model
-from runner.errors import BadInput, Infeasible, PointFailed, Problem
+from runner.backends import Backend, Bench, Device, ExportReport
+from runner.errors import Infeasible, PointFailed
 from runner.keys import ExportRequest
 from runner.measure import Recorder, measure_task, unmeasured
 from runner.plan import Plan, Task
+from runner.result import Result
 from runner.spec import Sweep
 from runner.store import Store
 
+# A compiler keeps two to three cores busy (the vendor's logs: 16 at once on 48 cores).
+CORES_PER_COMPILER = 3
+
 
 class Reporter(Protocol):
-    """Where progress goes: a terminal, plain lines, or nowhere."""
+    """Where progress goes: a terminal, plain lines, or nowhere. Called from several threads."""
 
     def stage(self, name: str, total: int, estimate_s: float) -> None:
         """A stage begins; `total` steps, about `estimate_s` seconds (0: unknown)."""
 
     def step(self, label: str, outcome: str, estimate_s: float) -> None:
-        """One step of it ended; `estimate_s` of the stage's estimate is done."""
+        """One step of it ended, and with it `estimate_s` of the stage's estimate."""
 
     def say(self, text: str) -> None: ...
 
@@ -48,6 +55,7 @@ class Workplace:
     prefix: str
     cache: Path
     reporter: Reporter
+    devices: Sequence[Device]
     lut_table: lut.LutTable = field(default_factory=lut.shipped)
 
     @property
@@ -57,13 +65,14 @@ class Workplace:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run ended with."""
+    """What a run ended with. `trouble`: why it ended before every slot had been tried."""
 
     table: pa.Table
     table_folder: str
     plan: Plan
     measured: int
     reused: int
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,124 +84,53 @@ class Graph:
     report: ExportReport
 
 
+@dataclass(frozen=True)
+class Made:
+    """What exporting and compiling made of tasks: graphs by export request, binaries (key, folder) by slot,
+    and the verdict on each request or slot that got none."""
+
+    graphs: Mapping[str, Graph]
+    binaries: Mapping[str, tuple[str, Path]]
+    failures: Mapping[str, PointFailed]
+
+
 def run(place: Workplace) -> Outcome:
     """Work until every slot has a final result or the rounds are used up. Raises what stops a sweep."""
     place.root.check()
     measured = 0
+    trouble = ""
     for number in range(1, place.sweep.spec.limits.rounds + 1):
         results = read_results(place.home)
         current = plan_round(place, number, merge.past_of(results))
         if number == 1:
             reused = len(set(current.table["slot"].to_pylist()) & set(results.table["slot"].to_pylist()))
-        tasks = current.tasks()
-        if not tasks:
+        if not current.lots:
             break
         place.home.put_new(f"plans/{current.digest}.parquet", current.data)
+        tasks = current.tasks()
         place.reporter.say(
             f"round {number}: {len(tasks)} slots in {current.lots} lots, plan {current.digest[:12]}"
         )
-        graphs, broken = export(place, tasks)
-        binaries, unbuilt = compile_(place, tasks, graphs)
-        measured += measure(place, current, graphs, binaries, {**broken, **unbuilt})
-    table, folder = merge_(place, current)
-    return Outcome(table, folder, current, measured, reused)
-
-
-def models_at_hand(sweep: Sweep) -> list[Model]:
-    """The sweep's models, each ONNX file with the digest of its content for a source. Raises BadInput."""
-    models: list[Model] = []
-    problems: list[Problem] = []
-    for model in cells.models_of(sweep.spec):
-        if model.kind != ONNX:
-            models.append(model)
-            continue
-        path = Path(model.source.removeprefix(f"{ONNX}:")).expanduser()
-        try:
-            digest = keys.digest_bytes(path.read_bytes())
-        except OSError as error:
-            problems.append(
-                Problem("spec.models", f"{model.name}: {error.strerror}", "a path of this machine")
+        made = compile_(place, tasks, *export(place, tasks))
+        done, given_up = measure(place, current, made)
+        measured += done
+        place = replace(place, devices=[device for device in place.devices if device not in given_up])
+        for device, reason in given_up.items():
+            place.reporter.say(
+                f"device {device.id} is given up, {devices.STRIKES} failures in a row: {reason}"
             )
-            continue
-        models.append(replace(model, source=f"{ONNX}:{digest}", location=str(path.resolve())))
-    if problems:
-        raise BadInput(problems)
-    return models
-
-
-def make_plan(
-    sweep: Sweep,
-    backend: Backend,
-    table: lut.LutTable,
-    number: int = 1,
-    past: Mapping[str, plan.Past] | None = None,
-) -> Plan:
-    """The plan of a round on this machine. Raises BadInput for whatever is over a limit or can't fit."""
-    capacity = backend.capacity(sweep.spec.hardware)
-    target = cells.Target(
-        backend.NAME, backend.PARAMETERS, backend.PRECISIONS, capacity.cores, capacity.reason
-    )
-    problems = over_limits(sweep, target)
-    if problems:
-        raise BadInput(problems)
-    made = plan.make_plan(
-        sweep, models_at_hand(sweep), table, target, backend, round_number=number, past=past
-    )
-    problems = over_budget(sweep, made)
-    if problems:
-        raise BadInput(problems)
-    return made
-
-
-def over_limits(sweep: Sweep, target: cells.Target) -> list[Problem]:
-    """Values that no point can have on this hardware, and too many points; found before expanding."""
-    problems = []
-    if "hardware" in target.parameters:
-        for index, cores in enumerate(sweep.spec.grid.cores or ()):
-            if cores > target.cores:
-                where = f"spec.grid.cores[{index}]"
-                problems.append(
-                    Problem(where, f"{cores} cores, there are {target.cores} {target.cores_reason}")
-                )
-    count, limit = cells.count_points(sweep.spec), sweep.spec.limits.max_cells
-    if count > limit:
-        most = 1_000_000
-        remedy = (
-            f"limits: {{maxCells: {count}}} would do"
-            if count <= most
-            else "shorten an axis; no more than 1,000,000"
-        )
-        problems.append(
-            Problem("spec.grid", f"asks for {count:,} cells, limits.maxCells is {limit:,}", remedy)
-        )
-    return problems
-
-
-def over_budget(sweep: Sweep, made: Plan) -> list[Problem]:
-    """The plan's device time against `limits.maxDeviceHours`."""
-    hours = sum(task_seconds(made)) / 3600
-    limit = sweep.spec.limits.max_device_hours
-    if hours <= limit:
-        return []
-    remedy = f"limits: {{maxDeviceHours: {hours + 0.05:.1f}}} would do, or fewer points, seconds or repeats"
-    return [
-        Problem("spec.limits.maxDeviceHours", f"is {limit:g}, about {hours:.1f} hours are needed", remedy)
-    ]
-
-
-def task_seconds(made: Plan) -> list[float]:
-    """Estimated device seconds of every task."""
-    import pyarrow.compute as pc
-
-    seconds: list[float] = made.table.filter(pc.is_valid(made.table["lot"]))["estimate_s"].to_pylist()
-    return seconds
+        if not place.devices:
+            trouble = "no device is left to measure on"
+            break
+    table, folder = merge_(place, current)
+    return Outcome(table, folder, current, measured, reused, trouble)
 
 
 def plan_round(place: Workplace, number: int, past: Mapping[str, plan.Past]) -> Plan:
-    return make_plan(place.sweep, place.backend, place.lut_table, number, past)
+    return admission.make_plan(place.sweep, place.backend, place.lut_table, number, past)
 
 
-def export(place: Workplace, tasks: Sequence[Task]) -> tuple[dict[str, Graph], dict[str, PointFailed]]:
+def export(place: Workplace, tasks: Sequence[Task]) -> tuple[Mapping[str, Graph], Mapping[str, PointFailed]]:
     """Every graph the tasks need, by export request; those that can't be made, with their verdict."""
     requests: dict[str, ExportRequest] = {}
     for task in tasks:
@@ -223,12 +161,12 @@ def export(place: Workplace, tasks: Sequence[Task]) -> tuple[dict[str, Graph], d
 
 
 def compile_(
-    place: Workplace, tasks: Sequence[Task], graphs: Mapping[str, Graph]
-) -> tuple[dict[str, tuple[str, Path]], dict[str, PointFailed]]:
-    """Every binary the tasks need as (key, folder) by slot; slots whose binary can't be made, with the verdict."""
+    place: Workplace, tasks: Sequence[Task], graphs: Mapping[str, Graph], broken: Mapping[str, PointFailed]
+) -> Made:
+    """Every binary the tasks need, several at once. Where memory ran out, one tries again alone."""
     backend = place.backend
     if backend.COMPILES_ON == "target":
-        return {}, {}
+        return Made(graphs, {}, broken)
     wanted: dict[str, tuple[Task, list[str]]] = {}
     for task in tasks:
         graph = graphs.get(task.cell.export_request.id)
@@ -240,27 +178,74 @@ def compile_(
                 hardware="aic100",
             )
             wanted.setdefault(key, (task, []))[1].append(task.slot)
-    binaries: dict[str, tuple[str, Path]] = {}
-    unbuilt: dict[str, PointFailed] = {}
     place.reporter.stage("compile", len(wanted), 0.0)
-    for key, (task, slots) in wanted.items():
+
+    def attempt(key: str, *, alone: bool) -> Path | PointFailed:
+        task, _ = wanted[key]
+        label = tables.binary_label(task.model, task.cell)
         try:
             folder, outcome = _binary(place, key, task, graphs[task.cell.export_request.id])
-            binaries.update((slot, (key, folder)) for slot in slots)
         except PointFailed as failure:
-            unbuilt.update((slot, failure) for slot in slots)
-            outcome = f"{failure.verdict}: {failure.reason}"
-        place.reporter.step(task.model, outcome, 0.0)
-    return binaries, unbuilt
+            if failure.reason != "killed":
+                place.reporter.step(label, f"{failure.verdict}: {failure.reason}", 0.0)
+                return failure
+            if not alone:
+                # Not yet its last word: it shared the host's memory.
+                return failure
+            place.reporter.step(label, "infeasible: host-memory", 0.0)
+            return _memory_verdict(failure)
+        place.reporter.step(label, outcome, 0.0)
+        return folder
+
+    at_once = max(1, (os.cpu_count() or 1) // CORES_PER_COMPILER)
+    found = dict(
+        zip(wanted, _in_threads(lambda key: attempt(key, alone=False), wanted, at_once), strict=True)
+    )
+    for key, answer in found.items():
+        if isinstance(answer, PointFailed) and answer.reason == "killed":
+            found[key] = attempt(key, alone=True)
+    binaries: dict[str, tuple[str, Path]] = {}
+    failures = dict(broken)
+    for key, answer in found.items():
+        for slot in wanted[key][1]:
+            if isinstance(answer, Path):
+                binaries[slot] = (key, answer)
+            else:
+                failures[slot] = answer
+    return Made(graphs, binaries, failures)
+
+
+def _memory_verdict(failure: PointFailed) -> Infeasible:
+    """Of this host, not of the graph: not remembered beside the binary's key."""
+    return Infeasible(
+        "compile",
+        "host-memory",
+        f"{failure.message}, also when it was the only compiler",
+        remedy=failure.remedy or "compile on a host with more memory",
+        log_tail=failure.log_tail,
+    )
+
+
+def _in_threads(work: Callable[[str], Any], items: Mapping[str, object], at_once: int) -> list[Any]:
+    """`work` of each item, in order; an interruption ends the tools that are running."""
+    if at_once == 1:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(at_once, thread_name_prefix="compile") as pool:
+        try:
+            return list(pool.map(work, items))
+        except BaseException:
+            process.stopping.set()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _binary(place: Workplace, key: str, task: Task, graph: Graph) -> tuple[Path, str]:
-    known = artifacts.find_infeasible(place.root, "binary", key)
-    if known is not None:
-        raise Infeasible("compile", str(known["reason"]), str(known["message"]))
     artifact = artifacts.find(place.root, "binary", key)
     outcome = "already there"
     if artifact is None:
+        known = artifacts.find_infeasible(place.root, "binary", key)
+        if known is not None:
+            raise Infeasible("compile", str(known["reason"]), str(known["message"]))
         try:
             with tempfile.TemporaryDirectory(prefix="aicsweep-compile-") as folder:
                 place.backend.compile(task.cell, graph.folder / "model.onnx", Path(folder))
@@ -273,42 +258,40 @@ def _binary(place: Workplace, key: str, task: Task, graph: Graph) -> tuple[Path,
     return artifacts.fetch(place.root, artifact, place.cache), outcome
 
 
-def measure(
-    place: Workplace,
-    current: Plan,
-    graphs: Mapping[str, Graph],
-    binaries: Mapping[str, tuple[str, Path]],
-    failures: Mapping[str, PointFailed],
-) -> int:
-    """Measure every lot, recording results as they come; returns how many. `failures` are by export or slot."""
+def measure(place: Workplace, current: Plan, made: Made) -> tuple[int, Mapping[Device, str]]:
+    """Measure every lot on the devices at hand, recording results as they come.
+
+    Returns how many slots got a result, and the devices given up with the reason.
+    """
+    counted = itertools.count()
+    side_by_side = len(place.devices)
+
+    def lot(bench: Bench, number: int) -> Generator[Result, None, None]:
+        with Recorder(place.home, place.backend, current, number) as recorder:
+            for task in current.lot(number):
+                result = _measured(bench, task, made, recorder)
+                recorder.add(result)
+                next(counted)
+                label = tables.cell_label(task.model, task.cell)
+                place.reporter.step(label, tables.outcome(result), task.estimate_s / side_by_side)
+                yield result
+
     tasks = current.tasks()
-    place.reporter.stage("measure", len(tasks), sum(task.estimate_s for task in tasks))
-    count = 0
-    with place.backend.open_bench() as bench:
-        for number in range(current.lots):
-            with Recorder(place.home, place.backend, current, number) as recorder:
-                for task in current.lot(number):
-                    export_id = task.cell.export_request.id
-                    failure = failures.get(export_id) or failures.get(task.slot)
-                    if failure is not None:
-                        result = unmeasured(task, failure)
-                    else:
-                        graph = graphs[export_id]
-                        key, folder = binaries.get(task.slot, ("", None))
-                        result, samples = measure_task(bench, task, graph.folder, folder, graph.report)
-                        result = replace(
-                            result,
-                            export_key=graph.artifact.key,
-                            graph_digest=graph.artifact.digest,
-                            binary_key=key,
-                        )
-                        recorder.keep_samples(task.slot, samples)
-                    recorder.add(result)
-                    count += 1
-                    place.reporter.step(
-                        tables.cell_label(task.model, task.cell), tables.outcome(result), task.estimate_s
-                    )
-    return count
+    place.reporter.stage("measure", len(tasks), sum(task.estimate_s for task in tasks) / side_by_side)
+    given_up = devices.measure_lots(place.backend, place.devices, range(current.lots), lot)
+    return next(counted), given_up
+
+
+def _measured(bench: Bench, task: Task, made: Made, recorder: Recorder) -> Result:
+    export_id = task.cell.export_request.id
+    failure = made.failures.get(export_id) or made.failures.get(task.slot)
+    if failure is not None:
+        return unmeasured(task, failure)
+    graph = made.graphs[export_id]
+    key, folder = made.binaries.get(task.slot, ("", None))
+    result, samples = measure_task(bench, task, graph.folder, folder, graph.report)
+    recorder.keep_samples(task.slot, samples)
+    return replace(result, export_key=graph.artifact.key, graph_digest=graph.artifact.digest, binary_key=key)
 
 
 def read_results(home: Store) -> merge.Results:

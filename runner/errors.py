@@ -68,7 +68,14 @@ class BadInput(AicsweepError):
 
 
 class Infrastructure(AicsweepError):
-    """Something around the measurement is missing or broken; the slot is still wanted."""
+    """Something around the measurement is missing or broken; the slot is still wanted.
+
+    `reason` is a short fixed word for tables and filters (`device-busy`, `device-hot`, ...).
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", reason: str = "infrastructure") -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
 
 
 class StoreError(Infrastructure):

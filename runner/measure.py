@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 from runner import provenance, stats
 from runner.backends import Backend, Bench, ExportReport, Measurement, Window
-from runner.errors import PointFailed
+from runner.errors import Infrastructure, PointFailed
 from runner.plan import Plan, Task
-from runner.result import LOG_TAIL_BYTES, OK, Result, encode_segment
+from runner.result import CONTENDED, LOG_TAIL_BYTES, MISSING, OK, Result, encode_segment
 from runner.store import Store
 
 FLUSH_S = 30.0
@@ -34,13 +34,15 @@ KEPT_SAMPLES = 100_000
 def measure_task(
     bench: Bench, task: Task, graph: Path, binary: Path | None, report: ExportReport
 ) -> tuple[Result, Sequence[Window]]:
-    """Measure a task; a point's failure becomes its result, an Infrastructure error goes on upwards."""
+    """Measure a task; whatever goes wrong with it becomes its result."""
     started = time.monotonic()
     started_at = _now()
     try:
         measured = bench.measure(task.cell, graph / "model.onnx", binary, report)
     except PointFailed as failure:
         return _failed(task, failure, started_at, time.monotonic() - started), ()
+    except Infrastructure as error:
+        return _not_obtained(task, error, started_at, time.monotonic() - started), ()
     device_s = time.monotonic() - started
     return _result(task, measured, report, started_at, device_s), measured.windows
 
@@ -59,16 +61,20 @@ def _result(
     law = stats.littles_law_ratio(
         summary, instances=cell.instances, set_size=cell.set_size, batch=cell.batch_size
     )
-    if law is not None and not 0.8 <= law <= 1.3:
+    low, high = stats.LITTLES_LAW_RANGE
+    if law is not None and not low <= law <= high:
         warnings.append(f"littles-law {law:.2f}")
     if summary.latency_p95_s is None:
         warnings.append(f"p95 needs more than {summary.latency_n} samples")
+    check = measured.check
     return Result(
         slot=task.slot,
         epoch=task.epoch,
         status=OK,
         started_at=started_at,
         device_s=device_s,
+        reason=CONTENDED if measured.contended else "",
+        message=measured.contended,
         warnings="; ".join(warnings),
         throughput_images_s=summary.throughput_images_s,
         throughput_ci95_images_s=summary.throughput_ci95,
@@ -83,6 +89,8 @@ def _result(
         latency_p99_s=summary.latency_p99_s,
         latency_max_s=summary.latency_max_s,
         latency_n=summary.latency_n,
+        device=measured.device,
+        gate_s=measured.gate_s,
         load_s=measured.load_s,
         warmup_s=measured.warmup_s,
         peak_memory_bytes=measured.peak_memory_bytes,
@@ -91,6 +99,7 @@ def _result(
         clipped_values=report.clipped_values,
         max_abs_error=report.max_abs_error,
         relative_error=report.relative_error,
+        **({f"output_{name}": value for name, value in vars(check).items()} if check else {}),
         input_digest=measured.input_digest,
         output_digest=measured.output_digest,
         facts=orjson.dumps(dict(measured.facts), option=orjson.OPT_SORT_KEYS).decode()
@@ -111,6 +120,19 @@ def _failed(task: Task, failure: PointFailed, started_at: str, device_s: float) 
         reason=failure.reason,
         message=message[:1000],
         log_tail=failure.log_tail[-LOG_TAIL_BYTES:],
+    )
+
+
+def _not_obtained(task: Task, error: Infrastructure, started_at: str, device_s: float) -> Result:
+    return Result(
+        slot=task.slot,
+        epoch=task.epoch,
+        status=MISSING,
+        started_at=started_at,
+        device_s=device_s,
+        stage="run",
+        reason=error.reason,
+        message=str(error).replace("\n ", "")[:1000],
     )
 
 

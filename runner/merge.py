@@ -1,7 +1,7 @@
 """Merge: results of all segments joined to the plan's rows, one winner a slot, rivals ranked. One table.
 
-Winner among results of a slot: highest epoch, best verdict (ok, infeasible, failed), then the earliest
-(round, start, writer). Choosing is pure; `read_results` is what touches the store.
+Winner among results of a slot: highest epoch, best verdict (ok, infeasible, failed, missing), uncontended
+before contended, then the earliest (round, start, writer). Choosing is pure; `read_results` is what touches the store.
 """
 
 from __future__ import annotations
@@ -18,9 +18,20 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from runner.plan import Past, Plan
-from runner.result import FAILED, INFEASIBLE, MISSING, OK, RESULT_SCHEMA, UNFIT, VERDICTS, decode_segment
+from runner.result import (
+    CONTENDED,
+    FAILED,
+    INFEASIBLE,
+    MISSING,
+    OK,
+    RESULT_SCHEMA,
+    UNFIT,
+    VERDICTS,
+    decode_segment,
+)
 from runner.spec import BEST_LATENCY, BEST_THROUGHPUT
 
+EARLIEST = ("round", "started_at", "writer")
 # Bytes of NDJSON parsed in one go: many small segments share one call.
 PARSE_BYTES = 32 << 20
 
@@ -80,18 +91,15 @@ def read_results(segments: Iterable[tuple[str, bytes]]) -> Results:
 
 
 def past_of(results: Results) -> dict[str, Past]:
-    """Best verdict and number of attempts of every slot that has a result."""
-    past: dict[str, Past] = {}
-    rank = {verdict: index for index, verdict in enumerate(VERDICTS)}
-    slots, verdicts = results.table["slot"].to_pylist(), results.table["status"].to_pylist()
-    for slot, verdict in zip(slots, verdicts, strict=True):
-        known = past.get(slot)
-        if known is None:
-            past[slot] = Past(verdict, 1)
-        else:
-            best = min(known.verdict, verdict, key=lambda v: rank.get(v, len(rank)))
-            past[slot] = Past(best, known.attempts + 1)
-    return past
+    """Best verdict, its reason, and number of attempts of every slot that has a result."""
+    best = winners(results.table)
+    tries = results.table.group_by("slot").aggregate([("slot", "count")])
+    attempts = tries["slot_count"].take(pc.index_in(best["slot"], tries["slot"]))
+    columns = (best["slot"], best["status"], attempts, best["reason"])
+    return {
+        slot: Past(verdict, count, reason)
+        for slot, verdict, count, reason in zip(*(column.to_pylist() for column in columns), strict=True)
+    }
 
 
 def winners(table: pa.Table) -> pa.Table:
@@ -101,9 +109,10 @@ def winners(table: pa.Table) -> pa.Table:
     verdict = pc.index_in(table["status"], pa.array(VERDICTS))
     keyed = table.append_column("_verdict", pc.fill_null(verdict, len(VERDICTS)))
     keyed = keyed.append_column("_epoch", pc.negate(keyed["epoch"]))
+    keyed = keyed.append_column("_contended", pc.equal(keyed["reason"], CONTENDED).cast(pa.int8()))
     order = pc.sort_indices(
         keyed,
-        [(name, "ascending") for name in ("slot", "_epoch", "_verdict", "round", "started_at", "writer")],
+        [(name, "ascending") for name in ("slot", "_epoch", "_verdict", "_contended", *EARLIEST)],
     )
     slots = table["slot"].take(order).combine_chunks()
     first = np.ones(len(slots), dtype=bool)

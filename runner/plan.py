@@ -24,6 +24,7 @@ from runner.catalogue import Model
 from runner.cells import CELL_FIELDS, Cell, Entry, Target, expand
 from runner.errors import BadInput, Problem
 from runner.lut import LutRow, LutTable
+from runner.result import CONTENDED, FAILED, MISSING, WRONG_OUTPUT
 from runner.spec import Sweep
 
 SCHEMA = 1
@@ -65,10 +66,11 @@ PLAN_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Past:
-    """What the store knows of a slot: its best verdict so far and how often it was tried."""
+    """What the store knows of a slot: its best verdict so far, the reason, and how often it was tried."""
 
     verdict: str
     attempts: int
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,13 +168,21 @@ def read_plan(data: bytes) -> Plan:
     return Plan(header, table, data)
 
 
+# A second wrong output of the same binary is no accident.
+TRIES_OF_WRONG_OUTPUT = 2
+
+
 def still_wanted(past: Past | None, rounds: int) -> bool:
-    """Whether a slot is to be measured (again): final are ok, infeasible, and a failure tried `rounds` times."""
-    if past is None:
+    """Whether a slot is to be measured (again).
+
+    Final are ok, infeasible, and what failed or was contended `rounds` times. A slot that was tried and
+    `missing` stays wanted: the device or host was at fault, and every run of a sweep tries anew.
+    """
+    if past is None or past.verdict == MISSING:
         return True
-    if past.verdict in ("ok", "infeasible"):
-        return False
-    return past.attempts < rounds
+    if past.verdict == FAILED:
+        return past.attempts < (TRIES_OF_WRONG_OUTPUT if past.reason == WRONG_OUTPUT else rounds)
+    return past.reason == CONTENDED and past.attempts < rounds
 
 
 class _Builder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from types import TracebackType
 
@@ -11,7 +12,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 
 class Lines:
-    """Plain lines, for pipes and logs."""
+    """Plain lines, for pipes and logs. Steps may come from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Lines:
         return self
@@ -22,13 +26,15 @@ class Lines:
         pass
 
     def stage(self, name: str, total: int, estimate_s: float) -> None:
+        """See `engine.Reporter`."""
         self._name, self._total, self._done = name, total, 0
         about = f", about {duration(estimate_s)}" if estimate_s else ""
         self.say(f"{name}: {total} to do{about}")
 
     def step(self, label: str, outcome: str, estimate_s: float) -> None:
-        self._done += 1
-        self.say(f"{self._name} {self._done}/{self._total}  {label}: {outcome}")
+        with self._lock:
+            self._done += 1
+            self.say(f"{self._name} {self._done}/{self._total}  {label}: {outcome}")
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -38,6 +44,7 @@ class Bars(Lines):
     """One bar a stage. The ETA comes from the estimates, scaled by how they held so far."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._progress = Progress(
             TextColumn("{task.description:<8}"),
             BarColumn(),
@@ -58,19 +65,28 @@ class Bars(Lines):
         self._progress.stop()
 
     def stage(self, name: str, total: int, estimate_s: float) -> None:
+        self._total, self._done = total, 0
         self._estimate_s, self._spent_s, self._began = estimate_s, 0.0, time.monotonic()
         eta = f"about {duration(estimate_s)}" if estimate_s else ""
         self._task = self._progress.add_task(name, total=total, eta=eta)
 
     def step(self, label: str, outcome: str, estimate_s: float) -> None:
         assert self._task is not None
-        self._spent_s += estimate_s
-        eta = ""
-        if self._spent_s and self._estimate_s:
-            pace = (time.monotonic() - self._began) / self._spent_s
-            eta = f"{duration(max(0.0, self._estimate_s - self._spent_s) * pace)} left"
+        with self._lock:
+            self._done += 1
+            self._spent_s += estimate_s
+            eta = self._eta()
         self._progress.update(self._task, advance=1, eta=eta)
         self._progress.console.print(f"  {label}: {outcome}", highlight=False, markup=False)
+
+    def _eta(self) -> str:
+        """By the estimates, scaled by how they held so far; without estimates by the pace of steps."""
+        elapsed_s = time.monotonic() - self._began
+        if self._estimate_s and self._spent_s:
+            left_s = max(0.0, self._estimate_s - self._spent_s) * elapsed_s / self._spent_s
+        else:
+            left_s = (self._total - self._done) * elapsed_s / self._done
+        return f"{duration(left_s)} left"
 
     def say(self, text: str) -> None:
         self._progress.console.print(text, highlight=False, markup=False)

@@ -7,7 +7,7 @@ provenance), then one line a result. A row names its slot; the slot's parameters
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -16,8 +16,13 @@ import zstandard
 
 SCHEMA = 1
 OK, FAILED, INFEASIBLE, UNFIT, MISSING = "ok", "failed", "infeasible", "unfit", "missing"
-# Which of several results of one epoch counts, best first.
-VERDICTS = (OK, INFEASIBLE, FAILED)
+# Which of several results of one epoch counts, best first. A result that is `missing` says that the
+# slot was tried and why nothing came of it (a device's or host's fault).
+VERDICTS = (OK, INFEASIBLE, FAILED, MISSING)
+# Reason of an `ok` result whose surroundings changed meanwhile: wanted again, used until there is a better.
+CONTENDED = "contended"
+# Reason of a failure: the device's output differs from ONNX Runtime fp32 beyond tolerance.
+WRONG_OUTPUT = "wrong-output"
 LOG_TAIL_BYTES = 4096
 
 
@@ -26,7 +31,8 @@ class Result:
     """One result. Throughput in images/s, times in seconds, memory in bytes; None where not measured.
 
     `ci95` are half widths of 95 % intervals; `latency_n` counts samples (inferences) of all windows,
-    `throughput_n` windows. `relative_error` compares the exported graph with the eager model.
+    `throughput_n` windows. `relative_error` compares the exported graph with the eager model,
+    `output_*` the device's first output with ONNX Runtime fp32 on the same graph and input.
     """
 
     slot: str
@@ -52,6 +58,8 @@ class Result:
     latency_p99_s: float | None = None
     latency_max_s: float | None = None
     latency_n: int | None = None
+    device: str = ""
+    gate_s: float | None = None
     load_s: float | None = None
     warmup_s: float | None = None
     peak_memory_bytes: int | None = None
@@ -63,6 +71,10 @@ class Result:
     clipped_values: int | None = None
     max_abs_error: float | None = None
     relative_error: float | None = None
+    output_max_abs_error: float | None = None
+    output_relative_error: float | None = None
+    output_cosine: float | None = None
+    output_top1_agreement: float | None = None
     input_digest: str = ""
     output_digest: str = ""
     facts: str = ""
@@ -79,7 +91,7 @@ def encode_segment(header: Mapping[str, Any], results: Sequence[Result]) -> byte
     """The bytes of a segment; its header gets the schema's number."""
     lines = [
         orjson.dumps({"schema": SCHEMA, **header}),
-        *(orjson.dumps(asdict(result)) for result in results),
+        *map(orjson.dumps, results),
     ]
     return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(b"\n".join(lines) + b"\n")
 

@@ -102,6 +102,11 @@ def cell_label(model: str, cell: Cell) -> str:
     return f"{model} batch {cell.batch_size}, {cell.cores}x{cell.instances}, set {cell.set_size}"
 
 
+def binary_label(model: str, cell: Cell) -> str:
+    tuning = f", mos {cell.mos}" if cell.mos else ""
+    return f"{model} batch {cell.batch_size}, {cell.cores} cores, ols {cell.ols}{tuning}"
+
+
 def outcome(result: Result) -> str:
     """One line on a result: the number, or what went wrong."""
     if result.status != OK:

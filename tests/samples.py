@@ -41,4 +41,5 @@ def place(folder: Path, wanted: Sweep) -> engine.Workplace:
         wanted.store_prefix(),
         folder / "cache",
         Silent(),
+        backends.load(wanted.spec.backend).devices("all"),
     )

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from runner import engine, merge, tables
+from runner import devices, engine, merge, tables
 from runner.backends import fake
-from runner.errors import BadInput, Infrastructure
+from runner.errors import BadInput
 from runner.store import Store
 from tests.samples import place, sweep
 
@@ -92,17 +92,71 @@ def test_a_model_that_cannot_be_exported_fails_alone(tmp_path, monkeypatch):
     assert rows == {("resnet50", "failed", "export-error"), ("mobilenet_v2", "ok", "")}
 
 
-@pytest.mark.parametrize("where", [{"batch_size": 4}, {"cores": 7, "instances": 2}])
-def test_what_was_measured_before_a_breakdown_is_kept_and_the_rest_follows(tmp_path, monkeypatch, where):
+def test_what_a_device_is_at_fault_for_is_missing_with_the_reason_and_follows_later(tmp_path, monkeypatch):
     undisturbed = engine.run(place(tmp_path / "calm", sweep(grid=GRID)))
-    faults(monkeypatch, {"stage": "run", "where": where, "verdict": "infrastructure"})
-    with pytest.raises(Infrastructure):
-        engine.run(place(tmp_path, sweep(grid=GRID)))
-    kept = engine.read_results(place(tmp_path, sweep(grid=GRID)).home).table.num_rows
+    fault = {"stage": "run", "where": {"cores": 7, "instances": 2, "batch_size": 4}, "reason": "device-hot"}
+    faults(monkeypatch, {**fault, "verdict": "infrastructure"})
+    at = place(tmp_path, sweep(grid=GRID))
+    outcome = engine.run(at)
+    assert not outcome.trouble
+    rows = [row for row in outcome.table.to_pylist() if row["status"] != "ok"]
+    assert {(r["status"], r["stage"], r["reason"], r["cores"]) for r in rows} == {
+        ("missing", "run", "device-hot", 7)
+    }
     monkeypatch.delenv(fake.SETTINGS)
+    again = engine.run(place(tmp_path, sweep(grid=GRID)))
+    assert again.measured == len(rows) == 2
+    assert numbers(again) == numbers(undisturbed)
+
+
+def test_a_device_that_fails_for_all_is_given_up_and_the_others_do_its_work(tmp_path, monkeypatch):
+    fault = {"stage": "run", "where": {"device": "1"}, "reason": "device-error", "verdict": "infrastructure"}
+    monkeypatch.setenv(fake.SETTINGS, json.dumps({"devices": 3, "faults": [fault]}))
+    wanted = sweep(models=["resnets"], grid=GRID, limits={"lotMinutes": 1})
+    outcome = engine.run(place(tmp_path, wanted))
+    assert merge.counts(outcome.table)["ok"] == len(set(outcome.table["slot"].to_pylist()))
+    assert set(outcome.table["device"].to_pylist()) == {"fake-0", "fake-2"}
+    assert not outcome.trouble
+
+
+def test_when_no_device_is_left_the_table_holds_what_there_is_and_the_trouble_is_said(tmp_path, monkeypatch):
+    faults(monkeypatch, {"stage": "run", "reason": "device-error", "verdict": "infrastructure"})
     outcome = engine.run(place(tmp_path, sweep(grid=GRID)))
-    assert outcome.measured == 24 - kept
-    assert numbers(outcome) == numbers(undisturbed)
+    assert "no device is left" in outcome.trouble
+    assert merge.counts(outcome.table)["missing"] == 24
+    assert outcome.measured == devices.STRIKES
+
+
+def test_a_contended_result_is_measured_again_and_used_only_until_there_is_a_better(tmp_path, monkeypatch):
+    monkeypatch.setenv(fake.SETTINGS, json.dumps({"contended": {"cores": 7}}))
+    at = place(tmp_path, sweep(grid=GRID, limits={"rounds": 2}))
+    outcome = engine.run(at)
+    contended = [row for row in outcome.table.to_pylist() if row["cores"] == 7]
+    assert {(r["status"], r["reason"]) for r in contended} == {("ok", "contended")}
+    assert outcome.measured == 24 + 8
+    monkeypatch.delenv(fake.SETTINGS)
+    more = engine.run(place(tmp_path, sweep(grid=GRID, limits={"rounds": 3})))
+    assert more.measured == 8
+    assert set(more.table["reason"].to_pylist()) == {""}
+
+
+@pytest.mark.parametrize(("reason", "tries"), [("wrong-output", 2), ("garbage", 4)])
+def test_a_wrong_output_is_tried_once_more_other_failures_each_round(tmp_path, monkeypatch, reason, tries):
+    faults(monkeypatch, {"stage": "run", "where": {"cores": 7}, "reason": reason})
+    at = place(tmp_path, sweep(models=["resnet50"], grid=GRID, limits={"rounds": 4}))
+    engine.run(at)
+    past = merge.past_of(engine.read_results(at.home))
+    assert {p.attempts for p in past.values() if p.verdict == "failed"} == {tries}
+
+
+def test_memory_that_runs_out_while_compiling_is_tried_alone_before_it_is_a_verdict(tmp_path, monkeypatch):
+    faults(monkeypatch, {"stage": "compile", "where": {"cores": 7}, "reason": "killed"})
+    at = place(tmp_path, sweep(grid=GRID))
+    outcome = engine.run(at)
+    rows = [row for row in outcome.table.to_pylist() if row["cores"] == 7]
+    assert {(r["status"], r["reason"]) for r in rows} == {("infeasible", "host-memory")}
+    # A verdict on this host, not on the graph: nothing is remembered for other sweeps.
+    assert not [key for key in files(at.root, "artifacts/binary") if key.endswith("infeasible.json")]
 
 
 def test_an_interruption_keeps_what_was_measured(tmp_path, monkeypatch):
@@ -111,7 +165,7 @@ def test_an_interruption_keeps_what_was_measured(tmp_path, monkeypatch):
 
     def stop_at_the_fifth(label: str, outcome: str, estimate_s: float) -> None:
         done.append(label)
-        if " batch " in label and len([d for d in done if " batch " in d]) == 5:
+        if len([d for d in done if ", set " in d]) == 5:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(at.reporter, "step", stop_at_the_fifth)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import engine, lut, merge, overview
+from runner import admission, engine, lut, merge, overview
 from runner.backends import load
 from runner.sweepfile import load_sweep
 from tests.samples import place
@@ -30,7 +30,7 @@ def test_example(file, tmp_path):
 @pytest.mark.parametrize("name", ["seed-all", "cores-instances"])
 def test_cards_are_planned_without_an_sdk(name):
     sweep = load_sweep(next(f for f in FILES if f.stem == name))
-    summary = overview.of_plan(engine.make_plan(sweep, load("qaic"), lut.shipped()))
+    summary = overview.of_plan(admission.make_plan(sweep, load("qaic"), lut.shipped()))
     assert summary["unfit"] == []
     assert summary["binaries"] > summary["exports"] > 0
     if name == "seed-all":

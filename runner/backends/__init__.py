@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runner.cells import Cell
+from runner.errors import BadInput, Problem
 from runner.keys import ExportRequest
 
 
@@ -27,6 +28,15 @@ class Capacity:
 
     cores: int
     reason: str
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device of this host: `id` is how tools address it (`0`, `cpu`), `target` how slots name it for
+    ever (a card's serial, or the host)."""
+
+    id: str
+    target: str
 
 
 @dataclass(frozen=True)
@@ -92,12 +102,34 @@ class Window:
 
 
 @dataclass(frozen=True)
+class OutputCheck:
+    """The device's first output against ONNX Runtime fp32 on the same graph and input.
+
+    `relative_error` is over the reference's largest absolute output, `cosine` over all outputs,
+    `top1_agreement` the share of the batch's images whose largest output is the same one.
+    """
+
+    max_abs_error: float
+    relative_error: float
+    cosine: float
+    top1_agreement: float
+
+
+@dataclass(frozen=True)
 class Measurement:
-    """All that a backend observed of one cell, raw. Statistics are made of it in `stats`."""
+    """All that a backend observed of one cell, raw. Statistics are made of it in `stats`.
+
+    `gate_s` was spent waiting for the device. `contended` says what changed around the measurement,
+    which is then wanted again; empty if nothing did.
+    """
 
     windows: Sequence[Window]
     load_s: float
     warmup_s: float
+    gate_s: float = 0.0
+    device: str = ""
+    check: OutputCheck | None = None
+    contended: str = ""
     peak_memory_bytes: int | None = None
     input_digest: str = ""
     output_digest: str = ""
@@ -111,7 +143,8 @@ class Bench(Protocol):
     def measure(self, cell: Cell, graph: Path, binary: Path | None, report: ExportReport) -> Measurement:
         """Gate, load, warm up, measure, check. `graph` is `model.onnx`, `binary` a compiled folder.
 
-        Raises PointFailed or Infeasible for this point, Infrastructure where the target is unfit.
+        Raises PointFailed or Infeasible for this point, Infrastructure where the device is at fault
+        and the point stays wanted.
         """
         ...
 
@@ -135,7 +168,14 @@ class Backend(Protocol):
 
     def open_exporter(self) -> AbstractContextManager[Exporter]: ...
 
-    def open_bench(self) -> AbstractContextManager[Bench]: ...
+    def devices(self, wanted: str) -> Sequence[Device]:
+        """Devices of this host: `wanted` is `all` or ids such as `0,2`.
+
+        Raises BadInput for one that is not there (naming those that are), Infrastructure where none is.
+        """
+        ...
+
+    def open_bench(self, device: Device) -> AbstractContextManager[Bench]: ...
 
     def compile_flags(self, cell: Cell) -> list[str]:
         """Every compiler flag of a cell, in order; equal lists (of one graph) share a binary."""
@@ -144,7 +184,10 @@ class Backend(Protocol):
     def compiler_version(self) -> str: ...
 
     def compile(self, cell: Cell, graph: Path, folder: Path) -> None:
-        """Write the binary into the empty `folder`. Raises PointFailed or Infeasible (stage `compile`)."""
+        """Write the binary into the empty `folder`. Called from several threads at once.
+
+        Raises PointFailed or Infeasible (stage `compile`); reason `killed` where memory ran out.
+        """
         ...
 
     def provenance(self) -> Mapping[str, str]:
@@ -162,3 +205,19 @@ BACKENDS: Mapping[str, str] = {
 def load(name: str) -> Backend:
     """The backend module called `name`."""
     return cast(Backend, importlib.import_module(BACKENDS[name]))
+
+
+def chosen(there: Sequence[Device], wanted: str) -> Sequence[Device]:
+    """Of the devices `there`, those that `wanted` names: `all` or ids such as `0,2`. Raises BadInput."""
+    if wanted == "all":
+        return there
+    by_id = {device.id: device for device in there}
+    ids = list(dict.fromkeys(part.strip() for part in wanted.split(",")))
+    unknown = [
+        Problem("--devices", f"no device {i!r} here", f"there are {', '.join(by_id)}")
+        for i in ids
+        if i not in by_id
+    ]
+    if unknown:
+        raise BadInput(unknown)
+    return [by_id[i] for i in ids]

@@ -4,8 +4,10 @@ Deterministic: the same cell gives the same numbers anywhere. Every row says `fa
 are injected by the environment variable AICSWEEP_FAKE, a JSON object:
 
     {"sleep_s": 0.1,                              seconds each measurement really takes (default 0)
+     "devices": 2,                                made-up cards (default 1)
+     "contended": {"cores": 7},                   these were disturbed while measured
      "faults": [{"stage": "compile",              export, compile or run
-                 "where": {"cores": 7},           cell fields that must be equal; empty: every cell
+                 "where": {"cores": 7},           cell fields (or device) that must be equal; empty: all
                  "verdict": "infeasible",         failed (default), infeasible, infrastructure
                  "reason": "no-memory"}]}
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +25,7 @@ import numpy as np
 import orjson
 
 from runner import keys
-from runner.backends import ExportReport, Measurement, Window
+from runner.backends import Device, ExportReport, Measurement, Window, chosen
 from runner.backends.qaic_flags import PARAMETERS, PRECISIONS, capacity, compile_flags, estimate
 from runner.cells import Cell
 from runner.errors import BadInput, Infeasible, Infrastructure, PointFailed, Problem
@@ -65,9 +67,13 @@ class FakeExporter:
 class FakeBench:
     """Answers with numbers drawn from the cell's own identity."""
 
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
     def measure(self, cell: Cell, graph: Path, binary: Path | None, report: ExportReport) -> Measurement:
-        _maybe_fail("run", _fields(cell))
-        if pause_s := _settings().get("sleep_s", 0):
+        settings = _settings()
+        _maybe_fail("run", {**_fields(cell), "device": self.device.id})
+        if pause_s := settings.get("sleep_s", 0):
             time.sleep(pause_s)
         seed = keys.digest_bytes(keys.canonical(_fields(cell)))
         random = np.random.default_rng(int(seed[:16], 16))
@@ -81,7 +87,11 @@ class FakeBench:
             windows.append(
                 Window(cell.instances * cell.batch_size / (service_s * drift), latencies_s, cell.seconds)
             )
-        return Measurement(windows, load_s=0.0, warmup_s=0.0, input_digest="fake", output_digest="fake")
+        disturbed = "contended" in settings and _fits(settings["contended"], _fields(cell))
+        return Measurement(
+            windows, load_s=0.0, warmup_s=0.0, device=self.device.target, input_digest="fake", output_digest="fake",
+            contended="as AICSWEEP_FAKE says" if disturbed else "",
+        )  # fmt: skip
 
 
 @contextmanager
@@ -90,9 +100,15 @@ def open_exporter() -> Iterator[FakeExporter]:
     yield FakeExporter()
 
 
+def devices(wanted: str) -> Sequence[Device]:
+    """As many made-up cards as AICSWEEP_FAKE says (`devices`, default 1)."""
+    there = [Device(str(number), f"fake-{number}") for number in range(int(_settings().get("devices", 1)))]
+    return chosen(there, wanted)
+
+
 @contextmanager
-def open_bench() -> Iterator[FakeBench]:
-    yield FakeBench()
+def open_bench(device: Device) -> Iterator[FakeBench]:
+    yield FakeBench(device)
 
 
 def compile(cell: Cell, graph: Path, folder: Path) -> None:
@@ -115,12 +131,16 @@ def _settings() -> dict[str, Any]:
     return dict(settings)
 
 
+def _fits(where: Mapping[str, Any], content: Mapping[str, Any]) -> bool:
+    return all(content.get(name) == value for name, value in where.items())
+
+
 def _maybe_fail(stage: str, content: Mapping[str, Any]) -> None:
     for fault in _settings().get("faults", ()):
-        if fault.get("stage") != stage or any(content.get(k) != v for k, v in fault.get("where", {}).items()):
+        if fault.get("stage") != stage or not _fits(fault.get("where", {}), content):
             continue
         reason, verdict = fault.get("reason", "injected"), fault.get("verdict", "failed")
         if verdict == "infrastructure":
-            raise Infrastructure(f"fault injected: {reason}")
+            raise Infrastructure(f"fault injected into {stage}: {reason}", reason=reason)
         kind = Infeasible if verdict == "infeasible" else PointFailed
         raise kind(stage, reason, f"fault injected into {stage}: {reason}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -23,11 +24,13 @@ import numpy as np
 from runner.backends import (
     Bench,
     Capacity,
+    Device,
     Estimate,
     Exporter,
     ExportReport,
     Measurement,
     Window,
+    chosen,
     closed_loop,
     host_cpu,
     instance_group,
@@ -111,18 +114,23 @@ def provenance() -> Mapping[str, str]:
     return ort_session.versions()
 
 
+def devices(wanted: str) -> Sequence[Device]:
+    """This host's CPU, one device whatever it has of cores."""
+    return chosen([Device("cpu", socket.gethostname())], wanted)
+
+
 @contextmanager
-def open_bench() -> Iterator[Bench]:
+def open_bench(device: Device) -> Iterator[Bench]:
     """A bench on this host. Opening starts the server of instances; these live only inside `measure`."""
     with instance_server.opened() as server:
-        yield CpuBench(server)
+        yield CpuBench(server, device)
 
 
 class CpuBench:
     """Measures cells one after the other on this host's CPU."""
 
-    def __init__(self, server: instance_server.InstanceServer) -> None:
-        self._server = server
+    def __init__(self, server: instance_server.InstanceServer, device: Device) -> None:
+        self._server, self._device = server, device
 
     def measure(self, cell: Cell, graph: Path, binary: Path | None, report: ExportReport) -> Measurement:
         """See `Bench.measure`. Raises Infeasible (`unfit`, `input-memory`) and PointFailed (`too-slow`,
@@ -144,6 +152,7 @@ class CpuBench:
             windows=observed.windows,
             load_s=(ready - began) * 1e-9,
             warmup_s=(warm - ready) * 1e-9,
+            device=self._device.target,
             peak_memory_bytes=sum(answer.peak_memory_bytes for answer in finished),
             input_digest=loaded[0].input_digest,
             output_digest=loaded[0].output_digest,

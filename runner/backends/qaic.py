@@ -5,12 +5,12 @@ Calling the vendor's compiler and runner is the next milestone; until then a run
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
-from runner.backends import Bench, Exporter
+from runner.backends import Bench, Device, Exporter
 from runner.backends.qaic_flags import PARAMETERS, PRECISIONS, capacity, compile_flags, estimate
 from runner.cells import Cell
 from runner.errors import Infrastructure
@@ -35,7 +35,11 @@ def open_exporter() -> AbstractContextManager[Exporter]:
     raise _not_yet()
 
 
-def open_bench() -> AbstractContextManager[Bench]:
+def devices(wanted: str) -> Sequence[Device]:
+    raise _not_yet()
+
+
+def open_bench(device: Device) -> AbstractContextManager[Bench]:
     raise _not_yet()
 
 

@@ -99,7 +99,7 @@ def cnn(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    with onnxruntime.open_bench() as opened:
+    with onnxruntime.open_bench(onnxruntime.devices("all")[0]) as opened:
         yield opened
 
 
@@ -292,7 +292,7 @@ import pickle, sys
 from pathlib import Path
 from runner.backends import onnxruntime
 onnxruntime.WARMUP_S = 0.05  # after that, an instance asks nobody anything for three minutes
-with onnxruntime.open_bench() as bench:
+with onnxruntime.open_bench(onnxruntime.devices("all")[0]) as bench:
     bench.measure(*pickle.load(sys.stdin.buffer))
 """
 
