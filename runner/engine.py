@@ -97,13 +97,13 @@ class Made:
 def run(place: Workplace) -> Outcome:
     """Work until every slot has a final result or the rounds are used up. Raises what stops a sweep."""
     place.root.check()
-    measured = 0
-    trouble = ""
-    for number in range(1, place.sweep.spec.limits.rounds + 1):
-        results = read_results(place.home)
-        current = plan_round(place, number, merge.past_of(results))
+    rounds = place.sweep.spec.limits.rounds
+    past = merge.past_of(read_results(place.home))
+    measured, reused, trouble = 0, 0, ""
+    for number in range(1, rounds + 1):
+        current = plan_round(place, number, past)
         if number == 1:
-            reused = len(set(current.table["slot"].to_pylist()) & set(results.table["slot"].to_pylist()))
+            reused = len(set(current.table["slot"].to_pylist()) & past.keys())
         if not current.lots:
             break
         place.home.put_new(f"plans/{current.digest}.parquet", current.data)
@@ -121,6 +121,9 @@ def run(place: Workplace) -> Outcome:
             )
         if not place.devices:
             trouble = "no device is left to measure on"
+            break
+        past = merge.past_of(read_results(place.home))
+        if not any(plan.still_wanted(past.get(task.slot), rounds) for task in tasks):
             break
     table, folder = merge_(place, current)
     return Outcome(table, folder, current, measured, reused, trouble)

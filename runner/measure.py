@@ -152,7 +152,7 @@ class Recorder:
             **provenance.host(),
         }
         self._results: list[Result] = []
-        self._samples: list[pa.Table] = []
+        self._samples: list[tuple[str, int, stats.Samples]] = []
         self._segments = 0
         self._flushed = time.monotonic()
 
@@ -171,28 +171,36 @@ class Recorder:
 
     def keep_samples(self, slot: str, windows: Sequence[Window]) -> None:
         """Keep raw latencies (seconds per inference) beside the results."""
-        for number, window in enumerate(windows):
-            latencies = window.latencies_s[:KEPT_SAMPLES].astype(np.float32)
-            count = len(latencies)
-            columns = {
-                "slot": pa.array([slot] * count).dictionary_encode(),
-                "window": np.full(count, number, dtype=np.int16),
-                "latency_s": latencies,
-            }
-            self._samples.append(pa.table(columns))
+        self._samples += [
+            (slot, number, window.latencies_s[:KEPT_SAMPLES]) for number, window in enumerate(windows)
+        ]
 
     def flush(self) -> None:
         """Write what is held. Raises StoreError: a result that can't be kept is a failure, not a log line."""
         if self._results:
             name = f"{self._folder}/{self._writer}-{self._segments}"
             if self._samples:
-                sink = io.BytesIO()
-                pq.write_table(pa.concat_tables(self._samples).unify_dictionaries(), sink, compression="zstd")
-                self._home.put_new(f"raw/{name}.parquet", sink.getvalue())
+                self._home.put_new(f"raw/{name}.parquet", _encode_samples(self._samples))
             self._home.put_new(f"results/{name}.ndjson.zst", encode_segment(self._header, self._results))
             self._segments += 1
             self._results, self._samples = [], []
         self._flushed = time.monotonic()
+
+
+def _encode_samples(samples: Sequence[tuple[str, int, stats.Samples]]) -> bytes:
+    slots, windows, latencies = zip(*samples, strict=True)
+    lengths = [len(some) for some in latencies]
+    distinct = list(dict.fromkeys(slots))
+    place = {slot: index for index, slot in enumerate(distinct)}
+    indices = np.repeat(np.array([place[slot] for slot in slots], dtype=np.int32), lengths)
+    columns = {
+        "slot": pa.DictionaryArray.from_arrays(indices, pa.array(distinct)),
+        "window": np.repeat(np.array(windows, dtype=np.int16), lengths),
+        "latency_s": np.concatenate(latencies).astype(np.float32),
+    }
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    return sink.getvalue()
 
 
 def _now() -> str:
