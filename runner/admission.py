@@ -11,19 +11,25 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from runner import cells, keys, lut, plan
+from runner import cells, hub, keys, lut, plan
 from runner.backends import Backend
-from runner.catalogue import ONNX, Model
+from runner.catalogue import HUGGING_FACE, MODELS, ONNX, Model
 from runner.errors import BadInput, Problem
 from runner.plan import Plan
 from runner.spec import Sweep
 
 
 def models_at_hand(sweep: Sweep) -> list[Model]:
-    """The sweep's models, each ONNX file with the digest of its content for a source. Raises BadInput."""
+    """The sweep's models, each by what it really is: an ONNX file by the digest of its content, a hub's
+    model by the commit of its revision. Raises BadInput."""
     models: list[Model] = []
     problems: list[Problem] = []
+    random = sweep.spec.weights == "random"
     for model in cells.models_of(sweep.spec):
+        if model.kind == HUGGING_FACE and not (random and model.name in MODELS):
+            # Random weights of the catalogue's own models take nothing from the hub.
+            models.append(replace(model, source=hub.pinned(model.source)))
+            continue
         if model.kind != ONNX:
             models.append(model)
             continue

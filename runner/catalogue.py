@@ -11,8 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runner.errors import Problem
-
 DEFAULT_IMAGE_SIZE = 224
 TORCHVISION, HUGGING_FACE, ONNX = "torchvision", "hf", "onnx"
 
@@ -140,42 +138,6 @@ def resolve(reference: str) -> list[Model]:
         f"{reference!r} is not a model reference; use a catalogue name, a group, torchvision:NAME, "
         "hf:OWNER/NAME[@REVISION] or onnx:PATH"
     )
-
-
-def resolve_all(references: Sequence[str], path: str = "spec.models") -> tuple[list[Model], list[Problem]]:
-    """All models of `references` in order, each once, and every problem with its path.
-
-    A group may overlap with names; a name given twice by itself is a mistake worth telling.
-    """
-    models: dict[str, Model] = {}
-    named: dict[str, int] = {}
-    problems: list[Problem] = []
-    for index, reference in enumerate(references):
-        try:
-            found = resolve(reference)
-        except LookupError as error:
-            problems.append(
-                Problem(
-                    f"{path}[{index}]",
-                    str(error),
-                    "`aicsweep models` lists all names and groups",
-                )
-            )
-            continue
-        if reference not in GROUPS:
-            source = found[0].source
-            if source in named:
-                problems.append(
-                    Problem(
-                        f"{path}[{index}]",
-                        f"{reference!r} is the same model as {path}[{named[source]}]",
-                        "name it once",
-                    )
-                )
-            named.setdefault(source, index)
-        for model in found:
-            models.setdefault(model.source, model)
-    return list(models.values()), problems
 
 
 def size_problem(model: Model, image_size: int) -> str:
