@@ -272,6 +272,8 @@ def _print_table(frame: pd.DataFrame, output: str, *, best: bool, wide: bool) ->
     from runner import views
 
     if output == "parquet":
+        if sys.stdout.isatty():
+            raise click.UsageError("parquet is not for a terminal: redirect it, `-o parquet > table.parquet`")
         sys.stdout.buffer.write(frame.to_parquet(index=False))
         return
     text: dict[str, Callable[[], str]] = {

@@ -87,6 +87,60 @@ def test_a_store_that_cannot_be_written_is_exit_3(folder):
     assert aicsweep("table", "nowhere", cwd=folder).returncode == 3
 
 
+def test_a_full_disk_is_exit_3_and_what_was_written_by_then_is_whole(folder):
+    batches = ", ".join(map(str, range(1, 65)))
+    (folder / "big.yaml").write_text(
+        SMALL.replace("instances: [1, 4]", f"instances: [1, 2], batchSize: [{batches}]")
+    )
+    (folder / "store").mkdir()
+    (folder / "run.py").write_text("from runner.cli import main; main()")
+    # A real file system of 300 KiB in a mount namespace of the command's own, then a larger one.
+    script = (
+        "mount -t tmpfs -o size=300k none store; $PYTHON run.py run big.yaml --store store; echo full $?;"
+        "mount -o remount,size=300m store; $PYTHON run.py run big.yaml --store store >table; echo larger $?"
+    )
+    repository = str(Path(__file__).parent.parent)
+    variables = {**os.environ, "PYTHONPATH": repository, "XDG_CACHE_HOME": str(folder / "cache")}
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "bash", "-c", script],
+        cwd=folder, env={**variables, "PYTHON": sys.executable}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout == "full 3\nlarger 0\n"
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "768 ok" in done.stderr
+
+
+def test_parquet_goes_to_a_pipe_and_not_to_a_terminal(folder):
+    assert aicsweep("run", "small.yaml", cwd=folder).returncode == 0
+    repository = str(Path(__file__).parent.parent)
+    piped = subprocess.run(
+        [*AICSWEEP, "table", "aicsweep-results", "-o", "parquet"],
+        cwd=folder, env={**os.environ, "PYTHONPATH": repository}, capture_output=True,
+    )  # fmt: skip
+    assert piped.stdout.startswith(b"PAR1")
+    ours, theirs = os.openpty()
+    shown = subprocess.run(
+        [*AICSWEEP, "table", "aicsweep-results", "-o", "parquet"],
+        cwd=folder, env={**os.environ, "PYTHONPATH": repository}, stdout=theirs, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(ours)
+    os.close(theirs)
+    assert shown.returncode == 2
+    assert "redirect" in shown.stderr
+
+
+def test_a_sweep_on_s3_is_read_back_from_there(folder, s3_bucket):
+    url = f"s3://{s3_bucket}/aicsweep"
+    first = aicsweep("run", "small.yaml", "--store", url, cwd=folder)
+    assert first.returncode == 0, first.stderr
+    again = aicsweep("run", "small.yaml", "--store", url, cwd=folder)
+    assert "measured 0 slots, 10 slots were measured before" in again.stderr
+    rows = json.loads(aicsweep("table", url, "-o", "json", cwd=folder).stdout)
+    assert sum(row["status"] == "ok" for row in rows) == 10
+    assert not (folder / "aicsweep-results").exists()
+
+
 def test_cards_cannot_be_run_yet_and_that_is_said(folder):
     done = aicsweep("run", "small.yaml", "--backend", "qaic", cwd=folder, AICSWEEP_FAKE="")
     assert done.returncode == 3
