@@ -1,0 +1,73 @@
+"""Device seconds, budget, counts and ETA of a Sweep under way. Estimates until a merge has counted. Pure."""
+
+from __future__ import annotations
+
+from k8s import draft, names
+from k8s.facts import MergeFacts, PlanFacts, Wave, merge_facts
+from k8s.turn import Turn
+
+COUNTED = ("ok", "failed", "infeasible")
+
+
+def progress(turn: Turn, facts: PlanFacts) -> None:
+    """Counts before the merge are lower bounds: open lots may hold as many slots as the largest."""
+    measuring = turn.of_plan(facts, names.MEASURE)
+    done_lots = sum(job.succeeded for job in measuring)
+    before = facts.slots - facts.todo
+    bound = facts.todo - (facts.lots - done_lots) * (facts.most_slots_a_lot or facts.todo)
+    turn.draft.count(total=facts.slots, unfit=facts.unfit)
+    turn.draft.at_least(done=before + max(0, bound))
+    used_s = _used_s(turn, facts)
+    turn.draft.seconds(estimate=used_s + (facts.lots - done_lots) * facts.lot_s, used=used_s)
+    left_s = (facts.lots - sum(job.ended for job in measuring)) * facts.lot_s
+    active = sum(job.ready for job in measuring)
+    turn.draft.text("eta", coarse(left_s / active) if active and left_s else "unknown" if left_s else "")
+    turn.draft.text("waiting", turn.seen.waiting())
+
+
+def merged(turn: Turn, found: MergeFacts) -> None:
+    """What the merge counted, exactly."""
+    counts = {name: found.counts.get(name, 0) for name in (*COUNTED, "unfit", "missing")}
+    turn.draft.count(done=sum(counts[name] for name in COUNTED), **counts)
+    used_s = sum(found.device_s.values())
+    turn.draft.seconds(used=used_s, estimate=used_s, **found.device_s)
+
+
+def within_budget(turn: Turn, facts: PlanFacts, wave: Wave) -> bool:
+    """Whether the wave may begin; if not, the round ends after the open waves and the turn's `stop` says why."""
+    used_s = _used_s(turn, facts, running=True)
+    needed_s = wave.count * facts.lot_s
+    if used_s + needed_s <= turn.limits.max_device_hours * 3600:
+        turn.draft.condition(draft.OVER_BUDGET, False, "WithinBudget")
+        return True
+    turn.stop = (
+        f"{used_s / 3600:.1f} device-hours are used or under way, the next wave needs about {needed_s / 3600:.1f}"
+        f" more; limits.maxDeviceHours is {turn.limits.max_device_hours:g}"
+    )
+    if not turn.draft.is_true(draft.OVER_BUDGET):
+        turn.event("OverBudget", turn.stop, "Warning")
+    turn.draft.condition(draft.OVER_BUDGET, True, "OverBudget", turn.stop)
+    return False
+
+
+def _used_s(turn: Turn, facts: PlanFacts, *, running: bool = False) -> float:
+    """Device seconds as the last merge counted them, and by estimate the lots that ended since, or, with
+    `running`, all lots of Jobs that were begun."""
+    merges = [job for job in turn.seen.jobs.values() if job.stage == names.MERGE and job.finished]
+    known = [sum(found.device_s.values()) for job in merges if (found := merge_facts(job.message()))]
+    lots = 0
+    if not any(job.plan == facts.plan[: names.PLAN_LABEL_DIGITS] for job in merges):
+        for job in turn.of_plan(facts, names.MEASURE):
+            lots += job.completions if running and not job.finished else job.ended
+    return max(known, default=0.0) + lots * facts.lot_s
+
+
+def coarse(seconds: float) -> str:
+    """A duration in one or two figures, so that it seldom changes: `40s`, `12m`, `3h20m`."""
+    if seconds < 55:
+        return f"{max(10, round(seconds / 10) * 10)}s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes}m"
+    hours, minutes = divmod(round(minutes / 10) * 10, 60)
+    return f"{hours}h{minutes}m" if minutes and hours < 10 else f"{hours}h"

@@ -1,0 +1,269 @@
+"""What is there: a Sweep's Jobs and pods, sorted into a small structure that `decide` branches on. Pure.
+
+caches --jobs--> pods_wanted --> (read) pods --> observe --> Observed --> decide
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from k8s import names
+
+COMPLETE, FAILED = "Complete", "Failed"
+# A Job's failure that says: every pod would meet this (podFailurePolicy, exit code 2).
+BAD_INPUT = "PodFailurePolicy"
+EXIT_INFRASTRUCTURE = 3
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PodSeen:
+    """What a decision needs of one pod. `message` is its termination message, parsed where it is JSON."""
+
+    job: str
+    node: str = ""
+    phase: str = ""
+    exit_code: int | None = None
+    message: Mapping[str, Any] | None = None
+    reason: str = ""
+    waiting: str = ""
+    disrupted: bool = False
+    deleted_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class JobSeen:
+    """One Job. `finished` is empty, Complete or Failed (then with `reason`); counts are of indexes, or pods."""
+
+    name: str
+    uid: str
+    stage: str
+    generation: str
+    plan: str = ""
+    wave: int = 0
+    target: int | None = None
+    round: int = 1
+    created: datetime | None = None
+    completions: int = 1
+    parallelism: int = 1
+    suspended: bool = False
+    active: int = 0
+    ready: int = 0
+    terminating: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    finished: str = ""
+    reason: str = ""
+    finished_at: datetime | None = None
+    deleted_at: datetime | None = None
+    pods: Sequence[PodSeen] = ()
+
+    @property
+    def deleting(self) -> bool:
+        return self.deleted_at is not None
+
+    def gone_by(self, then: datetime) -> bool:
+        """Whether it was deleted before `then`: whatever still holds it is not waited for."""
+        return self.deleted_at is not None and self.deleted_at < then
+
+    @property
+    def ended(self) -> int:
+        """Indexes that will not run again."""
+        return self.succeeded + self.failed
+
+    def message(self) -> Mapping[str, Any] | None:
+        """The termination message of its pod that succeeded, or None if it is lost."""
+        return next((p.message for p in self.pods if p.phase == "Succeeded" and p.message), None)
+
+    def error(self) -> str:
+        """What its last failed pod said."""
+        for pod in reversed(self.pods):
+            if pod.message and "error" in pod.message:
+                return str(pod.message["error"])
+            if pod.reason:
+                return pod.reason
+        return ""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All children of one Sweep. `nodes` are those with devices, by name: how many (for pinned targets)."""
+
+    jobs: Mapping[str, JobSeen] = field(default_factory=dict)
+    foreign: Sequence[str] = ()
+    nodes: Mapping[str, int] = field(default_factory=dict)
+
+    def waiting(self) -> str:
+        """Why pods wait, in the scheduler's or kubelet's words; the commonest."""
+        reasons = Counter(pod.waiting for job in self.jobs.values() for pod in job.pods if pod.waiting)
+        return reasons.most_common(1)[0][0] if reasons else ""
+
+    def strikes(self, round_number: int) -> dict[str, int]:
+        """Failures by node that were the node's: its device's or host's fault, or it went away with the pod."""
+        counts: Counter[str] = Counter()
+        for job in self.jobs.values():
+            if job.round == round_number and job.stage == names.MEASURE:
+                for pod in job.pods:
+                    if pod.node and pod.exit_code == EXIT_INFRASTRUCTURE:
+                        counts[pod.node] += 1
+                    elif pod.node and pod.deleted_at and pod.phase == "Running":
+                        # Never ends by itself: its node is lost.
+                        counts[pod.node] += LOST_NODE_STRIKES
+        return dict(counts)
+
+
+LOST_NODE_STRIKES = 2
+
+
+def pods_wanted(jobs: Iterable[Object]) -> list[str]:
+    """Names of the Jobs whose pods must be read for a decision.
+
+    Those of plan and merge Jobs that ended (their messages), of Jobs with failed pods (why, where), and of
+    Jobs that hold nothing but waiting or terminating pods.
+    """
+    wanted = []
+    for job in jobs:
+        status = job.get("status", {})
+        stage = job["metadata"].get("labels", {}).get(names.LABEL_STAGE)
+        finished = bool(_finished(job)[0])
+        active, ready = status.get("active", 0), status.get("ready", 0)
+        if (
+            (stage in (names.PLAN, names.MERGE) and finished)
+            or status.get("failed", 0)
+            or (not finished and (active > ready or status.get("terminating", 0)))
+        ):
+            wanted.append(job["metadata"]["name"])
+    return wanted
+
+
+def observe(
+    sweep: Object, jobs: Iterable[Object], pods: Iterable[Object] = (), nodes: Mapping[str, int] | None = None
+) -> Observed:
+    """Children of `sweep`; a Job of another owner under a name of ours is `foreign`."""
+    uid = sweep["metadata"]["uid"]
+    by_job: dict[str, list[PodSeen]] = {}
+    for pod in sorted(pods, key=lambda p: str(p["metadata"].get("creationTimestamp", ""))):
+        seen = _pod(pod)
+        by_job.setdefault(seen.job, []).append(seen)
+    found: dict[str, JobSeen] = {}
+    foreign = []
+    for job in jobs:
+        name = job["metadata"]["name"]
+        if any(owner.get("uid") == uid for owner in job["metadata"].get("ownerReferences", ())):
+            found[name] = _job(job, by_job.get(name, ()))
+        else:
+            foreign.append(name)
+    return Observed(found, tuple(foreign), nodes or {})
+
+
+def _job(job: Object, pods: Sequence[PodSeen]) -> JobSeen:
+    meta, spec, status = job["metadata"], job["spec"], job.get("status", {})
+    labels = meta.get("labels", {})
+    finished, reason, at = _finished(job)
+    indexed = spec.get("completionMode") == "Indexed"
+    return JobSeen(
+        name=meta["name"],
+        uid=meta["uid"],
+        stage=labels.get(names.LABEL_STAGE, ""),
+        generation=labels.get(names.LABEL_GENERATION, ""),
+        plan=labels.get(names.LABEL_PLAN, ""),
+        wave=_number(labels.get(names.LABEL_WAVE)) or 0,
+        target=_number(labels.get(names.LABEL_TARGET)),
+        round=_number(labels.get(names.LABEL_ROUND)) or 1,
+        created=_time(meta.get("creationTimestamp")),
+        completions=spec.get("completions") or 1,
+        parallelism=spec.get("parallelism", 1),
+        suspended=bool(spec.get("suspend")),
+        active=status.get("active", 0),
+        ready=status.get("ready", 0),
+        terminating=status.get("terminating", 0),
+        succeeded=indexes(status.get("completedIndexes", "")) if indexed else status.get("succeeded", 0),
+        failed=indexes(status.get("failedIndexes", "")) if indexed else 0,
+        finished=finished,
+        reason=reason,
+        finished_at=at,
+        deleted_at=_time(meta.get("deletionTimestamp")),
+        pods=tuple(pods),
+    )
+
+
+def _number(text: str | None) -> int | None:
+    # A label that somebody wrote by hand must not stop the pass of a whole Sweep.
+    return int(text) if text is not None and text.isdecimal() else None
+
+
+def _finished(job: Object) -> tuple[str, str, datetime | None]:
+    for condition in job.get("status", {}).get("conditions", ()):
+        if condition["type"] in (COMPLETE, FAILED) and condition["status"] == "True":
+            return condition["type"], condition.get("reason", ""), _time(condition.get("lastTransitionTime"))
+    return "", "", None
+
+
+def _pod(pod: Object) -> PodSeen:
+    meta, status = pod["metadata"], pod.get("status", {})
+    conditions = {c["type"]: c for c in status.get("conditions", ())}
+    states = [c.get("state", {}) for c in status.get("containerStatuses", ())]
+    ended = next((s["terminated"] for s in states if "terminated" in s), None)
+    held: Object = next((s["waiting"] for s in states if "waiting" in s), {})
+    scheduled = conditions.get("PodScheduled", {})
+    waiting = ""
+    if status.get("phase") == "Pending":
+        if scheduled.get("status") == "False":
+            waiting = scheduled.get("message", "")
+        elif held.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            waiting = f"{held['reason']}: {held.get('message', '')}".rstrip(": ")
+    reason = status.get("reason") or (ended or {}).get("reason") or ""
+    return PodSeen(
+        job=meta.get("labels", {}).get("batch.kubernetes.io/job-name", ""),
+        node=pod.get("spec", {}).get("nodeName", ""),
+        phase=status.get("phase", ""),
+        exit_code=ended.get("exitCode") if ended else None,
+        message=_message((ended or {}).get("message", "")),
+        reason="" if reason in ("Completed", "Error") else str(reason),
+        waiting=waiting[:500],
+        disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
+        deleted_at=_time(meta.get("deletionTimestamp")),
+    )
+
+
+def _message(text: str) -> Mapping[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def indexes(text: str) -> int:
+    """How many indexes `0,2-4` names."""
+    count = 0
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        count += int(last or first) - int(first) + 1
+    return count
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def device_nodes(nodes: Iterable[Object], resource: str, selector: Mapping[str, str]) -> dict[str, int]:
+    """Ready, schedulable nodes that offer `resource` and carry the selector's labels: how many devices each."""
+    found = {}
+    for node in nodes:
+        labels, spec, status = (
+            node["metadata"].get("labels", {}),
+            node.get("spec", {}),
+            node.get("status", {}),
+        )
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
+        devices = int(status.get("allocatable", {}).get(resource, 0))
+        if ready and devices and not spec.get("unschedulable") and selector.items() <= labels.items():
+            found[node["metadata"]["name"]] = devices
+    return dict(sorted(found.items()))
