@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from .journal import Entry
-from .options import Refused
+from .options import NOT_EMULATED, Refused
 from .state import State
 from .styles import NOTICE
 
@@ -41,6 +42,11 @@ def main(tool: str, root: str) -> None:
         print(refusal, file=sys.stderr)
         call.entry.write(note=str(refusal))
         code = refusal.exit_code
+    except Exception:
+        # A fault of the emulator must not pass for one of the tool.
+        traceback.print_exc()
+        call.entry.write(note=traceback.format_exc())
+        code = NOT_EMULATED
     sys.stdout.flush()
     call.entry.write(ended=time.time(), exit_code=code)
     sys.exit(code)

@@ -37,6 +37,7 @@ KINDS = {
         "garbage-statistics": "exit 0, a statistics line that can't be read",
         "zero-inferences": "exit 0, InferenceCnt 0 and empty latency files",
         "nan-statistics": "exit 0, Inf/Sec nan",
+        "repeated-statistics": "exit 0, two statistics lines, the last one right",
         "wrong-rate": "exit 0, Inf/Sec does not follow from count and duration",
         "no-latency": "exit 0, no latency file of the last activation",
         "extra-latency": "exit 0, one latency file too many",

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import random
 from dataclasses import dataclass
 
-SPEED = "AICSWEEP_EMULATED_SPEED"
 _PRECISION_FACTOR = {"fp16": 1.0, "int8": 0.55, "fp32": 3.0}
 _SKU_FACTOR = {"PCIe": 1.0, "PCIe Pro": 0.95, "PCIe Ultra": 1.6, "M.2": 1.3}
 RUN_NOISE = 0.004
@@ -34,7 +32,7 @@ class Point:
     ols: int
     mos: int
     precision: str
-    flags: str
+    tuning: str
     card: str
     sku: str
     card_factor: float
@@ -50,7 +48,7 @@ def throughput_images_s(point: Point) -> float:
     service_s *= 1 + 0.05 * abs(math.log2(point.ols) - best_ols)
     service_s *= 1 + 0.04 * abs(math.log2(point.mos) - best_mos)
     service_s *= 1 + 0.006 * (point.instances - 1)
-    service_s *= 1 + 0.03 * (2 * _unit(point.graph, point.flags) - 1)
+    service_s *= 1 + 0.03 * (2 * _unit(point.graph, point.tuning) - 1)
     service_s *= _PRECISION_FACTOR[point.precision] * _SKU_FACTOR.get(point.sku, 1.0)
     service_s *= 1 + 0.015 * (2 * _unit(point.card, "card") - 1)
     host_s = 0.00012 + 0.00002 * point.batch
@@ -71,11 +69,6 @@ def seed(point: Point, repeat: int) -> int:
 def overhead_s(batch: int) -> float:
     """Seconds a run takes beside its measuring."""
     return _OVERHEAD_S[max(size for size in _OVERHEAD_S if size <= max(batch, 1))]
-
-
-def real_s(simulated_s: float) -> float:
-    """Real seconds for simulated ones."""
-    return simulated_s / float(os.environ.get(SPEED, "1000"))
 
 
 def _unit(*parts: str) -> float:

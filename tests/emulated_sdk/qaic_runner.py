@@ -58,7 +58,7 @@ def run(call: Invocation) -> int:
     started = time.monotonic()
     rate, count, duration_us = _performance(call, program, options, card)
     simulated_s = duration_us / 1e6 + performance.overhead_s(program.batch)
-    wait_s = max(0.0, started + performance.real_s(simulated_s) - time.monotonic())
+    wait_s = max(0.0, started + call.state.real_s(simulated_s) - time.monotonic())
     time.sleep(wait_s / 2)
     if fault == "card-gone":
         call.state.lose_card(card.qid)
@@ -144,7 +144,7 @@ def _performance(
     instances, batch = options["aic-num-of-activations"], program.batch
     point = performance.Point(
         program.graph, program.cores, instances, options["set-size"], batch, program.ols, program.mos,
-        program.precision, program.flags, card.serial, card.sku, card.throughput_factor,
+        program.precision, program.tuning, card.serial, card.sku, card.throughput_factor,
     )  # fmt: skip
     with call.state.locked():
         repeat = call.state.count(f"runs/{performance.seed(point, 0):x}")
@@ -173,6 +173,8 @@ def _print_statistics(fault: str, program: qpc.Program, count: int, duration_us:
     )
     if fault == "garbage-statistics":
         line = "InferenceCnt \x00\xff TotalDuration us BatchSize Inf/Sec #####"
+    if fault == "repeated-statistics":
+        print(f" ---- Stats ----\n{line.replace(rate, '1.000')}")
     print(f" ---- Stats ----\n{line}", flush=True)
     if program.statistics:
         mean_us = duration_us / count if count else 0.0

@@ -41,6 +41,7 @@ def run(call: Invocation) -> int:
     if "q" in options:
         for card in cards:
             if card.status == "Error":
+                print(f"[error][LogCommon][openDevice:#68] Failed to open device /dev/qaic_aic100_{card.qid}")
                 print(f"[error][QKmdDeviceFactory][getDevice:#117] Failed to open() device. QID {card.qid}")
         print(f"LRT QC_IMAGE_VERSION: LRT.AIC.EMULATED.{style.version}.{style.build}")
         print(f"{style.devices_line}: {len(cards)}")
@@ -62,7 +63,7 @@ def _fail(fault: str, call: Invocation) -> None:
 def _lines(style: Style, card: Seen) -> Iterator[str]:
     yield f"Status:{card.status}"
     if style.sku_lines:
-        yield "MHI ID:0"
+        yield f"MHI ID:{card.qid + 1}"
     yield f"PCI Address:0000:{card.qid + 1:02x}:00.0"
     yield "PCI Info:Processing accelerators Qualcomm Device a100"
     yield "Max Link Speed:16GT/s"

@@ -29,7 +29,7 @@ class Program:
     ols: int
     mos: int
     precision: str
-    flags: str
+    tuning: str
     statistics: bool
 
 

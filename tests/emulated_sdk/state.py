@@ -21,6 +21,8 @@ from .cards import Card, Seen
 from .faults import Fault
 from .styles import NOTICE, STYLES, Style
 
+SPEED = "AICSWEEP_EMULATED_SPEED"
+
 
 class State:
     """The shared files of the tree at `root`."""
@@ -41,6 +43,10 @@ class State:
 
     def set_faults(self, listed: Sequence[Fault]) -> None:
         self.write(faults={"token": uuid.uuid4().hex, "list": [fault.content() for fault in listed]})
+
+    def real_s(self, simulated_s: float) -> float:
+        """Real seconds for simulated ones: the environment's speed, else the one the test installed."""
+        return simulated_s / float(os.environ.get(SPEED) or self._read()["speed"])
 
     @property
     def style(self) -> Style:

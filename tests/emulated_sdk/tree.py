@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
 
 from . import journal
 from .cards import Card
@@ -14,6 +18,8 @@ from .state import State
 from .styles import NOTICE, STYLES
 
 _TESTS = Path(__file__).resolve().parent.parent
+# Creation times of processes are counted from a boot time known to the second.
+BOOT_CLOCK_S = 2.0
 _LAUNCHER = """#!{python}
 # {notice}.
 import sys
@@ -46,6 +52,15 @@ class Sdk:
         """Invocations so far, in order of their start; of one tool if given."""
         return [call for call in journal.read(self._state.journal) if tool in ("", call.tool)]
 
+    def alive(self) -> list[int]:
+        """Pids of tools, and children they left, that still live (zombies do not)."""
+        return [pid for call in self.calls() for pid in (call.pid, *call.children) if _lives(pid, call)]
+
+    def end_all(self) -> None:
+        """Kill what is alive: for the end of a test that let tools hang."""
+        for pid in self.alive():
+            os.kill(pid, signal.SIGKILL)
+
     def set_cards(self, cards: Sequence[Card]) -> None:
         """Other cards from now on; their counts of queries begin anew and a lost card is back."""
         self._state.set_cards(cards)
@@ -55,10 +70,33 @@ class Sdk:
         self._state.set_faults(faults)
 
 
+def _lives(pid: int, call: Call) -> bool:
+    """A pid is taken again some day: this one is the tool's (older than its entry) or its child's (`sleep`)."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return (
+            process.create_time() < call.started + BOOT_CLOCK_S
+            if pid == call.pid
+            else process.name() == "sleep"
+        )
+    except psutil.NoSuchProcess:
+        return False
+
+
 def install(
-    root: Path, *, style: str = "1.21", cards: Sequence[Card] = (Card(),), faults: Sequence[Fault] = ()
+    root: Path,
+    *,
+    style: str = "1.21",
+    cards: Sequence[Card] = (Card(),),
+    faults: Sequence[Fault] = (),
+    speed: float = 1000.0,
 ) -> Sdk:
-    """Lay out an emulated SDK of one of `STYLES` below `root`, which must not exist or be empty."""
+    """Lay out an emulated SDK of one of `STYLES` below `root`, which must not hold one yet.
+
+    `speed`: simulated over real seconds where the tools' environment does not say (`state.SPEED`).
+    """
     root = root.resolve()
     line = STYLES[style]
     (root / "EMULATED" / "running").mkdir(parents=True)
@@ -75,7 +113,7 @@ def install(
     for kit in ("apps", "platform"):
         text = _VERSIONS.format(notice=NOTICE, base=line.version, build=line.build)
         (root / "versions" / f"{kit}.xml").write_text(text)
-    State(root).write(style=style)
+    State(root).write(style=style, speed=speed)
     sdk.set_cards(cards)
     sdk.set_faults(faults)
     return sdk
