@@ -46,14 +46,13 @@ def run(call: Invocation) -> int:
     card = _card(call, options["aic-device-id"])
     program, onnx = qpc.read(Path(options["test-data"]))
     inputs = inference.inputs(program, options.get("aic-batch-json-input"), options["input-file"])
-    fault = call.state.take_fault("runner", _facts(options, program), call.argv)
-    nsps = program.cores * options["aic-num-of-activations"]
-    held = call.state.reserve(card.qid, nsps) if fault != "memory-exhausted" else None
+    held = call.state.reserve(card.qid, program.cores * options["aic-num-of-activations"])
     if held is None:
         raise _exhausted(card.qid)
+    fault = call.state.take_fault("runner", _facts(options, program), call.argv)
     if not inputs:
         print("Using bounded random inputs", flush=True)
-    _refuse(fault, call, held)
+    _refuse(fault, call, card.qid, held)
     outputs = inference.run(program, onnx, inputs)
     started = time.monotonic()
     rate, count, duration_us = _performance(call, program, options, card)
@@ -125,8 +124,10 @@ def _exhausted(qid: int) -> Refused:
     )
 
 
-def _refuse(fault: str, call: Invocation, held: int) -> None:
+def _refuse(fault: str, call: Invocation, qid: int, held: int) -> None:
     """Faults that end the runner, or keep it for ever, before it has run anything."""
+    if fault == "memory-exhausted":
+        raise _exhausted(qid)
     if fault == "device-busy":
         raise Refused("EMULATED: Device Busy, retry\nInference run failed", 1)
     if fault == "unknown-error":

@@ -30,7 +30,14 @@ def run(call: Invocation) -> int:
         raise Refused("EMULATED: nothing asked: -q, -j or -V")
     known = [card.qid for card in call.state.cards()]
     qids = options["d"] or known
-    _fail(call.state.take_fault("util", {"qid": qids}, call.argv), call)
+    fault = call.state.take_fault("util", {"qid": qids}, call.argv)
+    if fault == "garbage":
+        print("\x00\x01 EMULATED garbage\n\tStatus\nQID zero\n\tNsp Total:many")
+        return 0
+    if fault == "fail":
+        raise Refused("Failed to get Runtime Platform", BAD_USAGE)
+    if fault.endswith("hang"):
+        faults.hang(stubborn=fault == "stubborn-hang", tell=call.tell_child)
     for qid in qids:
         if qid not in known:
             raise Refused(f"Device {qid} invalid\nFailed to query Device ID: {qid}")
@@ -49,15 +56,6 @@ def run(call: Invocation) -> int:
             print(f"QID {card.qid}")
             print("".join(f"\t{line}\n" for line in _lines(style, card)), end="")
     return 0
-
-
-def _fail(fault: str, call: Invocation) -> None:
-    if fault == "fail":
-        raise Refused("Failed to get Runtime Platform", BAD_USAGE)
-    if fault == "garbage":
-        print("\x00\x01 EMULATED garbage\n\tStatus\nQID zero\n\tNsp Total:many")
-    if fault.endswith("hang"):
-        faults.hang(stubborn=fault == "stubborn-hang", tell=call.tell_child)
 
 
 def _lines(style: Style, card: Seen) -> Iterator[str]:

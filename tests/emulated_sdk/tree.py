@@ -8,8 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-
 from . import journal
 from .cards import Card
 from .faults import Fault
@@ -19,7 +17,7 @@ from .styles import NOTICE, STYLES
 
 _TESTS = Path(__file__).resolve().parent.parent
 # Creation times of processes are counted from a boot time known to the second.
-BOOT_CLOCK_S = 2.0
+_BOOT_CLOCK_S = 2.0
 _LAUNCHER = """#!{python}
 # {notice}.
 import sys
@@ -72,12 +70,14 @@ class Sdk:
 
 def _lives(pid: int, call: Call) -> bool:
     """A pid is taken again some day: this one is the tool's (older than its entry) or its child's (`sleep`)."""
+    import psutil  # the tools import this package too, and have no use for it
+
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
         return (
-            process.create_time() < call.started + BOOT_CLOCK_S
+            process.create_time() < call.started + _BOOT_CLOCK_S
             if pid == call.pid
             else process.name() == "sleep"
         )
