@@ -28,6 +28,7 @@ KINDS = {
     "runner": {
         "memory-exhausted": "exit 1, activation fails for want of memory",
         "device-busy": "exit 1, queue full",
+        "timed-out": "exit 1, the driver timed out",
         "card-gone": "exit 1 in mid-run; the card's status is Error from then on",
         "unknown-error": "exit 1 with a text nobody has seen",
         "crash": "ends by signal 11",

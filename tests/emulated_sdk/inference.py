@@ -68,8 +68,8 @@ def _check_size(path: Path, shape: list[int]) -> None:
         raise Refused(f"EMULATED: {path} has {size} bytes, {shape} of float32 need {expected}", 1)
 
 
-def run(program: Program, onnx: bytes, files: dict[str, Path]) -> np.ndarray:
-    """The first output as float32, rounded through float16 unless the program is fp32."""
+def run(program: Program, onnx: bytes, files: dict[str, Path]) -> dict[str, np.ndarray]:
+    """The outputs by name as float32, rounded through float16 unless the program is fp32."""
     import numpy as np
     import onnxruntime
 
@@ -84,33 +84,34 @@ def run(program: Program, onnx: bytes, files: dict[str, Path]) -> np.ndarray:
         else random.uniform(-1, 1, shape).astype(np.float32)
         for name, shape in program.inputs.items()
     }
-    output: np.ndarray = session.run([program.output], feeds)[0].astype(np.float32)
-    return output if program.precision == "fp32" else output.astype(np.float16).astype(np.float32)
+    kept = np.float32 if program.precision == "fp32" else np.float16
+    outputs = session.run(program.outputs, feeds)
+    return {
+        name: array.astype(kept).astype(np.float32)
+        for name, array in zip(program.outputs, outputs, strict=True)
+    }
 
 
 def write(
-    folder: Path,
-    program: Program,
-    output: np.ndarray,
-    fault: str,
-    *,
-    activations: int,
-    first: int,
-    count: int,
+    folder: Path, outputs: dict[str, np.ndarray], fault: str, *, activations: int, first: int, count: int
 ) -> None:
-    """One file for each activation and inference asked for, all alike."""
-    import numpy as np
-
+    """One file for each output, activation and inference asked for; they differ by output only."""
     if fault == "no-output":
         return
+    for name, output in outputs.items():
+        data = _spoiled(output, fault)
+        for activation in range(activations):
+            for number in range(first, first + count):
+                file = f"{name.replace('/', '_')}-activation-{activation}-inf-{number}.bin"
+                (folder / file).write_bytes(data)
+
+
+def _spoiled(output: np.ndarray, fault: str) -> bytes:
+    import numpy as np
+
     if fault == "wrong-output":
         output = np.random.default_rng(1).permuted(output + output.std(), axis=-1)
     elif fault == "nan-output":
         output = np.full_like(output, np.nan)
     data = np.ascontiguousarray(output, dtype="<f4").tobytes()
-    if fault == "short-output":
-        data = data[: len(data) // 8 * 4]
-    name = program.output.replace("/", "_")
-    for activation in range(activations):
-        for number in range(first, first + count):
-            (folder / f"{name}-activation-{activation}-inf-{number}.bin").write_bytes(data)
+    return data[: len(data) // 8 * 4] if fault == "short-output" else data

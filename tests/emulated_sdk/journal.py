@@ -45,7 +45,8 @@ class Entry:
 def read(path: Path) -> list[Call]:
     """All invocations in order of their start."""
     facts: dict[str, dict[str, Any]] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
+    # A last line without its end is being written.
+    for line in path.read_text().split("\n")[:-1] if path.exists() else ():
         _merge(facts.setdefault((event := json.loads(line)).pop("id"), {}), event)
     return [Call(**call) for call in facts.values()]
 

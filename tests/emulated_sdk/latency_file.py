@@ -15,6 +15,7 @@ _COUNTERS = ("queueDepth", "numInfInQueue")
 _DEVICE = ("devInfPerSec", "devExecUs", "devInWaitTimeUs", "devOutWaitTimeUs")
 _HOST = ("hostRoundTripUs", "enqTimeUs", "preProcTimeUs", "submitTimeUs", "execTotalUs", "exectoVcUs",
          "execToCompleteUs", "postProcUs", "totalRoundtripTimeUs")  # fmt: skip
+_WHOLE = ("Sample", "hostRoundTripUs", "exectoVcUs", "execToCompleteUs")
 # Parts of a round trip that the host takes, and the most microseconds each: from 7 cores with one inference
 # in flight in the vendor's tuning notebook. Waiting in a queue belongs to the card's part.
 _PARTS = {
@@ -44,38 +45,42 @@ def round_trips_us(mean_us: float, set_size: int, count: int, random: np.random.
     return drawn
 
 
-def write(
-    path: Path, style: Style, round_trips: np.ndarray, *, set_size: int, first: int, device: bool
-) -> None:
-    """Write one activation's file; `first` is the number of its first row, `device` whether the program
-    was compiled with statistics."""
-    lines = [f"# {NOTICE}", f"# program {path.name}", f"# set size {set_size}", "# times in microseconds"]
-    lines.append(", ".join(columns(style)))
-    head = _columns_of(round_trips)
-    dev = (
-        [f"{1e6 / t:.3f}, {t * 0.9:.3f}, {t * 0.05:.3f}, 0.124" for t in round_trips.tolist()]
-        if device
-        else ["N/A, N/A, N/A, N/A"] * len(round_trips)
+def write(path: Path, style: Style, total: np.ndarray, *, set_size: int, first: int, device: bool) -> None:
+    """Write one activation's file of round trips `total`; `first` is the number of its first row, `device`
+    whether the program was compiled with statistics."""
+    cells = _cells(total, set_size, first, device)
+    names = columns(style)
+    drawn = [cell.tolist() for name in names if not isinstance(cell := cells[name], str)]
+    row = ", ".join(
+        cell if isinstance(cell := cells[name], str) else "%d" if name in _WHOLE else "%.3f" for name in names
     )
-    counters = f"{set_size}, {set_size - 1}"
-    for number, (device_part, host_part) in enumerate(zip(dev, head, strict=True), first):
-        if style.counters_last:
-            lines.append(f"{number}, {device_part}, {host_part}, {counters}")
-        else:
-            lines.append(f"{number}, {counters}, {device_part}, {host_part}")
+    lines = [f"# {NOTICE}", f"# program {path.name}", f"# set size {set_size}", "# times in microseconds"]
+    lines += [", ".join(names), *(row % values for values in zip(*drawn, strict=True))]
     path.write_text("\n".join(lines) + "\n")
 
 
-def _columns_of(total: np.ndarray) -> list[str]:
-    """The host's columns: whole microseconds for those the card's driver counts, decimals for the rest."""
+def _cells(total: np.ndarray, set_size: int, first: int, device: bool) -> dict[str, np.ndarray | str]:
+    """Every column: numbers, or the text that stands in each row."""
     import numpy as np
 
     part = {name: np.minimum(total * share, most) for name, (share, most) in _PARTS.items()}
-    to_vc = np.maximum(1, np.rint(part["vc"]))
     host = np.rint(total - part["pre"] - part["post"] - part["kernel"] - part["rest"])
-    enqueue = np.full_like(total, 1.6)
-    table = np.column_stack(
-        [host, enqueue, part["pre"], enqueue, host + part["kernel"], to_vc, host - to_vc, part["post"], total]
+    to_vc = np.maximum(1, np.rint(part["vc"]))
+    on_device = (1e6 / total, total * 0.9, total * 0.05, "0.124") if device else ("N/A",) * 4
+    on_host = (
+        host,
+        "1.600",
+        part["pre"],
+        "1.600",
+        host + part["kernel"],
+        to_vc,
+        host - to_vc,
+        part["post"],
+        total,
     )
-    row = "%d, %.3f, %.3f, %.3f, %.3f, %d, %d, %.3f, %.3f"
-    return [row % tuple(values) for values in table.tolist()]
+    return {
+        "Sample": np.arange(first, first + len(total)),
+        **dict(zip(_COUNTERS, (str(set_size), str(set_size - 1)), strict=True)),
+        **dict(zip(_DEVICE, on_device, strict=True)),
+        **dict(zip(_HOST, on_host, strict=True)),
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 # The emulator does not know the vendor's behaviour here, or a test must never ask for it.
@@ -62,6 +62,13 @@ def convert(option: str, text: str, to: Convert) -> Any:
         return to(text)
     except ValueError as error:
         raise Refused(f"EMULATED: option {option}: {error}") from None
+
+
+def refuse_unemulated(argv: Sequence[str], names: Iterable[str]) -> None:
+    """Options the real tool has and this one must not or does not take, in whatever form they stand."""
+    for word in argv:
+        if word.startswith("-") and word.lstrip("-").partition("=")[0] in names:
+            raise Refused(f"EMULATED: {word} is not emulated", NOT_EMULATED)
 
 
 def parse_equals(

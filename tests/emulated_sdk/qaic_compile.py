@@ -112,14 +112,14 @@ def _program(model: Path, options: dict[str, Any]) -> tuple[qpc.Program, bytes]:
     if not model.is_file():
         raise Refused(f"EMULATED: no model file {model}")
     onnx = model.read_bytes()
-    inputs, output = _interface(model)
+    inputs, outputs = _interface(model)
     shapes = _bind(inputs, options)
     batches = {shape[0] for shape in shapes.values() if shape}
     if "batchsize" in options and batches != {options["batchsize"]}:
         raise Refused(f"EMULATED: -batchsize={options['batchsize']} but the graph has {batches}")
     quantized = "convert-to-quantize" in options
     return qpc.Program(
-        graph=hashlib.sha256(onnx).hexdigest(), model=str(model.absolute()), inputs=shapes, output=output,
+        graph=hashlib.sha256(onnx).hexdigest(), model=str(model.absolute()), inputs=shapes, outputs=outputs,
         cores=options["aic-num-cores"], batch=max(batches, default=1),
         stats_batch=options.get("stats-batchsize", 1), ols=options.get("ols", 1), mos=options["mos"][0],
         precision="int8" if quantized else "fp16" if "convert-to-fp16" in options else "fp32",
@@ -128,8 +128,8 @@ def _program(model: Path, options: dict[str, Any]) -> tuple[qpc.Program, bytes]:
     ), onnx  # fmt: skip
 
 
-def _interface(model: Path) -> tuple[dict[str, list[int | str]], str]:
-    """Inputs with their dimensions (a name where unbound), and the first output's name."""
+def _interface(model: Path) -> tuple[dict[str, list[int | str]], list[str]]:
+    """Inputs with their dimensions (a name where unbound), and the outputs' names."""
     import onnx
 
     try:
@@ -146,7 +146,7 @@ def _interface(model: Path) -> tuple[dict[str, list[int | str]], str]:
         for value in graph.input
         if value.name not in weights
     }
-    return inputs, graph.output[0].name
+    return inputs, [value.name for value in graph.output]
 
 
 def _bind(inputs: dict[str, list[int | str]], options: dict[str, Any]) -> dict[str, list[int]]:

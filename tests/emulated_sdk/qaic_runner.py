@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import faults, inference, latency_file, performance, qpc
+from . import faults, inference, performance, qpc, report
 from .cards import Seen
 from .entry import Invocation
-from .options import NOT_EMULATED, Convert, Refused, choice, integer, parse_words
+from .options import NOT_EMULATED, Convert, Refused, choice, integer, parse_words, refuse_unemulated
+from .report import Observed
 from .styles import Style
 
 _OPTIONS: dict[str, Convert | None] = {
@@ -26,6 +27,8 @@ _OPTIONS: dict[str, Convert | None] = {
     "write-output-num-samples": integer(0), "write-output-dir": str, "submit-timeout": integer(0),
     "submit-retry-count": integer(0), "v": None,
 }  # fmt: skip
+_UNEMULATED = ("s", "stats", "D", "dev-list", "aic-batch-input-file-list", "aic-batch-input-directory",
+               "auto-batch-input")  # fmt: skip
 _ALIASES = {
     "t": "test-data", "d": "aic-device-id", "dev": "aic-device-id", "a": "aic-num-of-activations",
     "n": "num-iter", "S": "set-size", "i": "input-file",
@@ -37,7 +40,6 @@ _DEFAULTS = {
 }  # fmt: skip
 # Profiling by statistics or trace lowers the throughput badly; by how much is made up.
 _PROFILED = 0.3
-_ROW_LIMIT = 100
 
 
 def run(call: Invocation) -> int:
@@ -55,8 +57,8 @@ def run(call: Invocation) -> int:
     _refuse(fault, call, card.qid, held)
     outputs = inference.run(program, onnx, inputs)
     started = time.monotonic()
-    rate, count, duration_us = _performance(call, program, options, card)
-    simulated_s = duration_us / 1e6 + performance.overhead_s(program.batch)
+    seen = _observe(call, program, options, card)
+    simulated_s = seen.duration_us / 1e6 + performance.overhead_s(program.batch)
     wait_s = max(0.0, started + call.state.real_s(simulated_s) - time.monotonic())
     time.sleep(wait_s / 2)
     if fault == "card-gone":
@@ -64,11 +66,11 @@ def run(call: Invocation) -> int:
         raise Refused(f"[error][QKmdDeviceFactory][getDevice:#117] Failed to open() device. QID {card.qid}\n"
                       "Inference run failed", 1)  # fmt: skip
     time.sleep(wait_s / 2)
-    _print_statistics(fault, program, count, duration_us)
+    report.print_statistics(fault, program, seen)
     if options.get("aic-profiling-type") == "latency":
-        _write_latencies(fault, style, program, options, 0 if fault == "zero-inferences" else count, rate)
+        report.write_latencies(fault, style, program, options, seen)
     inference.write(
-        Path(options["write-output-dir"]), program, outputs, fault,
+        Path(options["write-output-dir"]), outputs, fault,
         activations=options["aic-num-of-activations"], first=options["write-output-start-iter"],
         count=options["write-output-num-samples"],
     )  # fmt: skip
@@ -76,6 +78,7 @@ def run(call: Invocation) -> int:
 
 
 def _options(argv: list[str], style: Style) -> dict[str, Any]:
+    refuse_unemulated(argv, _UNEMULATED)
     given = parse_words(argv, _OPTIONS, _ALIASES, frozenset({"input-file"}))
     if "aic-batch-json-input" in given and not style.json_inputs:
         raise Refused("Invalid option --aic-batch-json-input. Use -h, -help, or --help for list of options.")
@@ -129,7 +132,9 @@ def _refuse(fault: str, call: Invocation, qid: int, held: int) -> None:
     if fault == "memory-exhausted":
         raise _exhausted(qid)
     if fault == "device-busy":
-        raise Refused("EMULATED: Device Busy, retry\nInference run failed", 1)
+        raise Refused("EMULATED: Device Busy ... retry\nInference run failed", 1)
+    if fault == "timed-out":
+        raise Refused("EMULATED: Connection timed out\nInference run failed", 1)
     if fault == "unknown-error":
         raise Refused("EMULATED: a text that nobody has seen", 1)
     if fault == "crash":
@@ -138,10 +143,7 @@ def _refuse(fault: str, call: Invocation, qid: int, held: int) -> None:
         faults.hang(stubborn=fault == "stubborn-hang", keep=[held], tell=call.tell_child)
 
 
-def _performance(
-    call: Invocation, program: qpc.Program, options: dict[str, Any], card: Seen
-) -> tuple[float, int, int]:
-    """Images per second, inferences of all instances together, and microseconds they took."""
+def _observe(call: Invocation, program: qpc.Program, options: dict[str, Any], card: Seen) -> Observed:
     instances, batch = options["aic-num-of-activations"], program.batch
     point = performance.Point(
         program.graph, program.cores, instances, options["set-size"], batch, program.ols, program.mos,
@@ -156,60 +158,5 @@ def _performance(
     count = options.get("num-iter", 40) * instances
     if "time" in options:
         count = max(instances, math.ceil(options["time"] * rate / batch))
-    return rate, count, round(count * batch / rate * 1e6)
-
-
-def _print_statistics(fault: str, program: qpc.Program, count: int, duration_us: int) -> None:
-    if fault == "no-statistics":
-        return
-    rate = f"{count * 1e6 / duration_us * program.stats_batch:.3f}"
-    if fault == "zero-inferences":
-        count, rate = 0, "0.000"
-    elif fault == "nan-statistics":
-        rate = "nan"
-    elif fault == "wrong-rate":
-        rate = f"{float(rate) * 1.5:.3f}"
-    line = (
-        f"InferenceCnt {count} TotalDuration {duration_us}us BatchSize {program.stats_batch} Inf/Sec {rate}"
-    )
-    if fault == "garbage-statistics":
-        line = "InferenceCnt \x00\xff TotalDuration us BatchSize Inf/Sec #####"
-    if fault == "repeated-statistics":
-        print(f" ---- Stats ----\n{line.replace(rate, '1.000')}")
-    print(f" ---- Stats ----\n{line}", flush=True)
-    if program.statistics:
-        mean_us = duration_us / count if count else 0.0
-        print(
-            "Device Performance: \nMetric,          Avg,           Min,           Max,           Std            "
-        )
-        print(f"ExecTimeUs,      {mean_us:<15.3f},{mean_us:<15.3f},{mean_us:<15.3f},{0:<15.3f}", flush=True)
-
-
-def _write_latencies(
-    fault: str, style: Style, program: qpc.Program, options: dict[str, Any], count: int, rate: float
-) -> None:
-    import numpy as np
-
-    instances, set_size = options["aic-num-of-activations"], options["set-size"]
-    mean_us = instances * set_size * program.batch / rate * 1e6 * (3 if fault == "wrong-latency" else 1)
-    skipped = options["aic-profiling-start-iter"]
-    skipped += int(options["aic-profiling-start-delay"] / 1000 * rate / program.batch / instances)
-    limit = min(options["aic-profiling-num-samples"], _ROW_LIMIT if fault == "row-limit" else 10**9)
-    random = np.random.default_rng([int(program.graph[:8], 16), count, instances])
-    last = instances - 1
-    for activation in range(instances + (fault == "extra-latency")):
-        if fault == "no-latency" and activation == last:
-            continue
-        # The first activations take what does not divide.
-        done = (count + instances - 1 - activation % instances) // instances
-        rows = latency_file.round_trips_us(mean_us, set_size, done, random)[skipped:][:limit]
-        folder = options["aic-profiling-out-dir"]
-        name = f"{folder}/aic-profiling-program-{activation + style.latency_from}-latency.txt"
-        path = Path(name)
-        if path.exists():
-            print(f"Deleting previous file: {name}")
-        print(f"Writing file:{name}")
-        latency_file.write(path, style, rows, set_size=set_size, first=skipped, device=program.statistics)
-        if fault == "truncated-latency" and activation == last:
-            text = path.read_text()
-            path.write_text(text[: len(text) * 2 // 3].rstrip("\n")[:-5])
+    duration_us = round(count * batch / rate * 1e6)
+    return Observed(rate, count, duration_us, performance.seed(point, repeat))

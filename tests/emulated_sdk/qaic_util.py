@@ -10,17 +10,15 @@ from typing import Any
 from . import faults
 from .cards import Seen
 from .entry import Invocation
-from .options import BAD_USAGE, NOT_EMULATED, Convert, Refused, integer, parse_words
+from .options import BAD_USAGE, Convert, Refused, integer, parse_words, refuse_unemulated
 from .styles import NOTICE, Style
 
-_OPTIONS: dict[str, Convert | None] = {"q": None, "d": integer(0), "j": str, "V": None, "t": str, "f": str,
-                                       "s": str, "a": str}  # fmt: skip
+_OPTIONS: dict[str, Convert | None] = {"q": None, "d": integer(0), "j": str, "V": None}
 
 
 def run(call: Invocation) -> int:
-    # -s resets a SoC: no test may ever come to it, in whatever form it stands.
-    if asked := [word for word in call.argv if word[:2] in ("-s", "-a", "-t", "-f")]:
-        raise Refused(f"EMULATED: {asked[0]} must never be asked of qaic-util here", NOT_EMULATED)
+    # -s resets a SoC: no test may ever come to it.
+    refuse_unemulated(call.argv, ("s", "a", "t", "f"))
     options = parse_words(call.argv, _OPTIONS, {}, frozenset({"d"}))
     style = call.state.style
     if options.get("V"):

@@ -22,7 +22,7 @@ class Program:
     graph: str
     model: str
     inputs: dict[str, list[int]]
-    output: str
+    outputs: list[str]
     cores: int
     batch: int
     stats_batch: int

@@ -39,7 +39,10 @@ class State:
             _replace(path, content | changes)
 
     def set_cards(self, listed: Sequence[Card]) -> None:
-        self.write(cards={"token": uuid.uuid4().hex, "list": [c.content(i) for i, c in enumerate(listed)]})
+        contents = [card.content(position) for position, card in enumerate(listed)]
+        if len({content["qid"] for content in contents}) < len(contents):
+            raise ValueError("two cards have one QID")
+        self.write(cards={"token": uuid.uuid4().hex, "list": contents})
 
     def set_faults(self, listed: Sequence[Fault]) -> None:
         self.write(faults={"token": uuid.uuid4().hex, "list": [fault.content() for fault in listed]})

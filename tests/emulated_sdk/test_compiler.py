@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 
 from tests.emulated_sdk import Fault, qpc
-from tests.emulated_sdk.conftest import make_desk
+from tests.emulated_sdk.desk import make_desk
 from tests.emulated_sdk.styles import NOTICE
 
 INVALID = "Invalid option {}. Use -h, -help, or --help for list of options."

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.emulated_sdk import Card, Fault
-from tests.emulated_sdk.conftest import make_desk
+from tests.emulated_sdk.desk import make_desk
 
 # A Pro card with SDK 1.5.6, abridged, as krai/ck-qaic published it.
 SAMPLE = """\
@@ -96,10 +96,10 @@ def test_json_names_the_known_keys(desk):
 @pytest.mark.parametrize(
     ("argv", "code", "text"),
     [
-        (["-s", "0"], 99, "must never be asked"),
-        (["-q", "-s"], 99, "must never be asked"),
-        (["-a"], 99, "must never be asked"),
-        (["-t", "1"], 99, "must never be asked"),
+        (["-s", "0"], 99, "is not emulated"),
+        (["-q", "-s"], 99, "is not emulated"),
+        (["-a"], 99, "is not emulated"),
+        (["-t", "1"], 99, "is not emulated"),
         (["-q", "-d", "7"], 255, "Device 7 invalid\nFailed to query Device ID: 7"),
         (["-q", "-x"], 255, "Invalid option -x. Use -h, -help, or --help for list of options."),
         (["-q", "-d"], 255, "needs a value"),

@@ -1,22 +1,18 @@
 """The emulated runner: refuses what it should, prints and writes what the reference knows, fails on demand."""
 
 import json
-import math
 import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from tests.emulated_sdk import Card, Fault
-from tests.emulated_sdk.conftest import CLASSES, SHAPE, make_desk
+from tests.emulated_sdk.desk import CLASSES, SHAPE, STATISTICS, make_desk, statistics, until
 
-STATISTICS = re.compile(r"InferenceCnt (\d+) TotalDuration (\d+)us BatchSize (\d+) Inf/Sec (\d+\.\d{3})\n")
 # As the vendor's runner printed them, in its notebooks.
 SAMPLES = """\
 InferenceCnt 21961 TotalDuration 20063118us BatchSize 4 Inf/Sec 4378.382
@@ -28,32 +24,6 @@ TIMES = ["hostRoundTripUs", "enqTimeUs", "preProcTimeUs", "submitTimeUs", "execT
          "execToCompleteUs", "postProcUs", "totalRoundtripTimeUs"]  # fmt: skip
 DEVICE = ["devInfPerSec", "devExecUs", "devInWaitTimeUs", "devOutWaitTimeUs"]
 WHOLE = {"hostRoundTripUs", "exectoVcUs", "execToCompleteUs"}
-
-
-def statistics(text):
-    (found,) = STATISTICS.findall(text)
-    return int(found[0]), int(found[1]), int(found[2]), float(found[3])
-
-
-def latency_files(desk):
-    return sorted(path.name for path in (desk.folder / "out").glob("*latency.txt"))
-
-
-def fp32(desk):
-    session = onnxruntime.InferenceSession(desk.folder / "model.onnx", providers=["CPUExecutionProvider"])
-    pixels = np.fromfile(desk.folder / "input.raw", np.float32).reshape(4, *SHAPE)
-    return session.run(None, {"input": pixels})[0]
-
-
-def output(desk, name="output-activation-0-inf-0.bin"):
-    return np.fromfile(desk.folder / "out" / name, np.float32)
-
-
-def until(condition):
-    """Wait for a condition of the world; the test's own time limit ends what never comes."""
-    while not (found := condition()):
-        time.sleep(0.02)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +50,7 @@ def test_the_latency_files(finished):
     compiled, done = finished
     count, _, _, rate = statistics(done.stdout)
     files = [f"aic-profiling-program-{k}-latency.txt" for k in (1, 2, 3)]
-    assert latency_files(compiled) == files
+    assert compiled.latency_files() == files
     rows = [row for name in files for row in compiled.rows(name)]
     # One row an inference, however it divides among the instances.
     assert len(rows) == count
@@ -108,8 +78,8 @@ def test_the_same_calls_give_the_same_numbers_anywhere_and_repeats_differ(tmp_pa
 
 def test_the_output_is_what_onnx_runtime_gives_rounded_to_half(finished):
     compiled, _ = finished
-    expected = fp32(compiled)
-    assert np.array_equal(output(compiled), expected.astype(np.float16).astype(np.float32).ravel())
+    expected = compiled.fp32()
+    assert np.array_equal(compiled.output(), expected.astype(np.float16).astype(np.float32))
     names = {path.name for path in (compiled.folder / "out").glob("*.bin")}
     assert names == {f"output-activation-{a}-inf-0.bin" for a in range(3)}
 
@@ -139,20 +109,20 @@ def test_the_oldest_style_numbers_from_0_and_takes_raw_files_only(tmp_path):
     assert refused.returncode == 255
     assert "Invalid option --aic-batch-json-input. " in refused.stderr
     assert desk.run(**{"--aic-batch-json-input": None, "-i": "input.raw"}).returncode == 0
-    assert latency_files(desk) == [f"aic-profiling-program-{k}-latency.txt" for k in (0, 1, 2)]
+    assert desk.latency_files() == [f"aic-profiling-program-{k}-latency.txt" for k in (0, 1, 2)]
     # What stands third from the end is the round trip here, and another column in the newest style.
     assert list(desk.rows("aic-profiling-program-0-latency.txt")[0])[-3:] == [
         "totalRoundtripTimeUs",
         "queueDepth",
         "numInfInQueue",
     ]
-    assert np.array_equal(output(desk), fp32(desk).astype(np.float16).astype(np.float32).ravel())
+    assert np.array_equal(desk.output(), desk.fp32().astype(np.float16).astype(np.float32))
 
 
 def test_without_inputs_it_takes_random_ones_and_says_so(compiled):
     done = compiled.run(**{"--aic-batch-json-input": None})
     assert done.stdout.startswith("Using bounded random inputs\n ---- Stats ----\n")
-    assert len(output(compiled)) == 4 * CLASSES
+    assert len(compiled.output()) == 4 * CLASSES
 
 
 @pytest.mark.parametrize(
@@ -172,6 +142,7 @@ def test_without_inputs_it_takes_random_ones_and_says_so(compiled):
             255,
             "Invalid option --bogus. Use -h, -help, or --help for list of options.",
         ),
+        ({"-D": 0}, 99, "-D is not emulated"),
         ({"--a": 1}, 255, "Invalid option --a. "),
         ({"--aic-profiling-out-dir": "absent"}, 1, "No such file or directory"),
         ({"-write-output-dir": "input.raw"}, 1, "Not a directory"),
@@ -194,7 +165,7 @@ def test_long_options_take_one_dash_and_an_equals_sign(compiled):
         compiled.sdk.runner, *argv, "-aic-device-id=1", "--aic-num-of-activations", 8, "-time=5"
     )
     assert done.returncode == 0, done.stderr
-    assert len(latency_files(compiled)) == 8
+    assert len(compiled.latency_files()) == 8
 
 
 @pytest.mark.parametrize(
@@ -302,73 +273,3 @@ def test_a_plain_hang_ends_by_sigterm(compiled):
     hung.terminate()
     assert hung.wait() == -signal.SIGTERM
     assert compiled.sdk.alive() == []
-
-
-@pytest.mark.parametrize(
-    ("kind", "code", "text"),
-    [
-        ("memory-exhausted", 1, "activateNetwork:#333] Dev 0 activate failed status 300"),
-        ("device-busy", 1, "Device Busy"),
-        ("card-gone", 1, "Failed to open() device. QID 0"),
-        ("unknown-error", 1, "nobody has seen"),
-        ("crash", -signal.SIGSEGV, ""),
-    ],
-)
-def test_faults_that_end_the_run(compiled, kind, code, text):
-    compiled.sdk.set_faults([Fault("runner", kind, where={"cores": 2, "instances": 3, "qid": 0})])
-    done = compiled.run()
-    assert (done.returncode, "InferenceCnt" in done.stdout) == (code, False)
-    assert text in done.stderr
-    assert compiled.fields()["Status"] == ("Error" if kind == "card-gone" else "Ready")
-
-
-def test_a_lost_card_is_back_when_cards_are_set_anew(compiled):
-    compiled.sdk.set_faults([Fault("runner", "card-gone", times=1)])
-    assert [compiled.run().returncode for _ in range(2)] == [1, 1]
-    compiled.sdk.set_cards([Card()])
-    assert compiled.run().returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("kind", "shows"),
-    [
-        ("no-statistics", lambda desk, text: "Stats" not in text),
-        ("garbage-statistics", lambda desk, text: "Stats" in text and not STATISTICS.search(text)),
-        ("nan-statistics", lambda desk, text: "Inf/Sec nan\n" in text),
-        ("zero-inferences", lambda desk, text: "InferenceCnt 0 " in text and desk.rows() == []),
-        ("repeated-statistics", lambda desk, text: len(STATISTICS.findall(text)) == 2),
-        ("no-latency", lambda desk, text: len(latency_files(desk)) == 2),
-        ("extra-latency", lambda desk, text: len(latency_files(desk)) == 4),
-        ("row-limit", lambda desk, text: len(desk.rows()) == 100 < statistics(text)[0] / 3),
-        ("no-output", lambda desk, text: not list((desk.folder / "out").glob("*.bin"))),
-        ("short-output", lambda desk, text: len(output(desk)) == 4 * CLASSES // 2),
-        ("nan-output", lambda desk, text: np.isnan(output(desk)).all()),
-        ("wrong-output", lambda desk, text: np.abs(output(desk) - fp32(desk).ravel()).max() > 1),
-    ],
-)  # fmt: skip
-def test_faults_of_a_run_that_ends_well(compiled, kind, shows):
-    compiled.sdk.set_faults([Fault("runner", kind)])
-    done = compiled.run()
-    assert done.returncode == 0, done.stderr
-    assert shows(compiled, done.stdout)
-
-
-def test_a_wrong_rate_does_not_follow_from_its_line(compiled):
-    compiled.sdk.set_faults([Fault("runner", "wrong-rate")])
-    count, duration_us, batch, rate = statistics(compiled.run().stdout)
-    assert not math.isclose(rate, count * 1e6 / duration_us * batch, rel_tol=0.1)
-
-
-def test_wrong_latencies_break_the_law(compiled):
-    compiled.sdk.set_faults([Fault("runner", "wrong-latency")])
-    rate = statistics(compiled.run().stdout)[3]
-    total_us = np.mean([float(row["totalRoundtripTimeUs"]) for row in compiled.rows()])
-    assert total_us / (3 * 2 * 4 / rate * 1e6) == pytest.approx(3, rel=0.02)
-
-
-def test_a_truncated_file_breaks_off_within_a_row(compiled):
-    compiled.sdk.set_faults([Fault("runner", "truncated-latency")])
-    compiled.run()
-    lines = (compiled.folder / "out" / "aic-profiling-program-3-latency.txt").read_text().splitlines()
-    assert len(lines[-1]) < len(lines[-2])
-    assert len(compiled.rows("aic-profiling-program-1-latency.txt")) > len(lines) - 5
