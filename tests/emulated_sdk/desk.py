@@ -118,10 +118,10 @@ class Desk:
         """What ONNX Runtime gives for the same input."""
         session = onnxruntime.InferenceSession(self.folder / "model.onnx", providers=["CPUExecutionProvider"])
         pixels = np.fromfile(self.folder / "input.raw", np.float32).reshape(4, *SHAPE)
-        return session.run(None, {"input": pixels})[0].ravel()
+        return np.asarray(session.run(None, {"input": pixels})[0]).ravel()
 
 
-def make_desk(folder: Path, **settings: object) -> Desk:
+def make_desk(folder: Path, **settings: Any) -> Desk:
     folder.mkdir(exist_ok=True)
     write_graph(folder / "model.onnx")
     pixels = np.random.default_rng(1).standard_normal((4, *SHAPE)).astype(np.float32)
