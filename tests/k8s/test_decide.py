@@ -1,0 +1,410 @@
+"""The flow of a Sweep in a cluster of memory, whatever happens to it."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from k8s import names
+from k8s.account import coarse
+from k8s.actions import Create, Delete
+from tests.k8s.world import World, node
+
+PLAN = {"plan": "a" * 32, "lots": 10, "canary": 2, "exports": 2, "binaries": 20, "cells": 40, "slots": 40, "unfit": 3,
+        "todo": 40, "most_slots_a_lot": 5, "device_s": 6000.0, "compile_s": 900.0}  # fmt: skip
+MERGE = {
+    "table": "tables/t1",
+    "wanted": 0,
+    "counts": {"ok": 40, "unfit": 3},
+    "device_s": {"measuring": 5000.0},
+}
+SMALL = {"limits": {"parallelism": 1}}
+
+
+def condition(status, name):
+    return next((c for c in status["conditions"] if c["type"] == name), None)
+
+
+def environment(job):
+    return {e["name"]: e.get("value") for e in job["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+
+def world(plan=PLAN, merge=MERGE, **spec) -> World:
+    return World([plan], [merge], **{**SMALL, **spec})
+
+
+def test_a_sweep_runs_from_plan_to_table():
+    at = world()
+    status = at.run()
+    assert at.names("plan") == ["plan"]
+    assert at.names("export") == ["export"]
+    # Two canary lots, then waves of four.
+    assert at.names("compile") == ["compile-0", "compile-1", "compile-2"]
+    assert at.names("measure") == ["measure-0", "measure-1", "measure-2"]
+    assert at.names("merge") == ["merge"]
+    assert status["phase"] == "Complete"
+    assert condition(status, "Complete")["reason"] == "AllMeasured"
+    assert status["cells"] == {
+        "total": 40,
+        "unfit": 3,
+        "done": 40,
+        "ok": 40,
+        "failed": 0,
+        "infeasible": 0,
+        "missing": 0,
+    }
+    assert status["tableUrl"] == "s3://bench/aicsweep/sweeps/local/bench/cnn/1/tables/t1"
+    assert status["deviceSeconds"]["used"] == 5000
+    assert len(json.dumps(status)) < 4096
+
+
+def test_every_lot_is_in_one_measure_job():
+    at = world({**PLAN, "lots": 57})
+    at.run()
+    lots = []
+    for name in at.created:
+        job = at.jobs[name]
+        if at.stage(job) == names.MEASURE:
+            env = environment(job)
+            lots += range(int(env["AICSWEEP_FIRST"]), int(env["AICSWEEP_FIRST"]) + job["spec"]["completions"])
+    assert lots == list(range(57))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(0, 4), st.integers(1, 5), st.integers(0, 30), st.integers())
+def test_whatever_ends_first_the_end_is_reached_within_the_parallelism(
+    lots, canary, parallelism, binaries, seed
+):
+    plan = {**PLAN, "lots": lots, "canary": min(canary, lots), "binaries": binaries}
+    at = World([plan], [MERGE], limits={"parallelism": parallelism})
+    choice = random.Random(seed)
+    status = at.run(choice.choice)
+    assert status["phase"] == "Complete"
+    assert at.most_at_once <= parallelism
+    assert len(at.created) == len(set(at.created))
+
+
+def test_what_is_still_wanted_makes_a_round_and_rounds_are_limited():
+    again = {**MERGE, "wanted": 4, "counts": {"ok": 36, "missing": 4}}
+    second, third = {**PLAN, "plan": "b" * 32, "lots": 1}, {**PLAN, "plan": "c" * 32, "lots": 1}
+    at = World([PLAN, second, third], [again, again, again], **SMALL)
+    status = at.run()
+    assert at.names("plan") == ["plan"] * 3
+    assert status["round"] == 3
+    assert condition(status, "Complete")["reason"] == "SomeFailed"
+    assert at.events.count("Round") == 2
+
+
+def test_nothing_left_to_do_is_merged_at_once():
+    at = world({**PLAN, "lots": 0, "todo": 0})
+    assert at.run()["phase"] == "Complete"
+    assert [at.stage(at.jobs[name]) for name in at.created] == ["plan", "merge"]
+
+
+def test_without_binaries_or_combined_there_is_no_compile_job():
+    at = world({**PLAN, "binaries": 0})
+    at.run()
+    assert at.names("compile") == []
+    at = world(execution="combined")
+    at.run()
+    assert at.names("compile") == at.names("export") == []
+    assert len(at.names("measure")) == 3
+
+
+def test_the_canary_ends_before_other_waves_begin_and_stops_the_sweep_if_all_of_it_failed():
+    at = world(limits={"parallelism": 16})
+    at.passes()
+    at.finish(at.created[0])
+    at.passes()
+    at.finish(at.created[1])
+    at.passes()
+    at.finish(next(n for n in at.jobs if n.endswith("compile-0")))
+    at.passes()
+    assert at.names("measure") == ["measure-0"]
+    assert at.names("compile") == ["compile-0", "compile-1"], "the next wave is compiled meanwhile"
+    at.finish(next(n for n in at.jobs if n.endswith("measure-0")), indexes=[0, 1])
+    status = at.run()
+    assert at.names("measure") == ["measure-0"]
+    assert status["phase"] == "Failed"
+    assert condition(status, "Failed")["reason"] == "CanaryFailed"
+    assert status["tableUrl"], "what was measured is in a table all the same"
+
+
+def test_a_canary_that_fails_in_part_stops_nothing():
+    at = world()
+    for _ in range(3):
+        at.passes()
+        at.finish(at.unfinished()[0]["metadata"]["name"])
+    at.passes()
+    at.finish(next(n for n in at.jobs if n.endswith("measure-0")), indexes=[1])
+    assert at.run()["phase"] == "Complete"
+
+
+def test_over_budget_no_wave_begins_and_the_table_is_made():
+    at = world(limits={"parallelism": 1, "maxDeviceHours": 1.2})
+    status = at.run()
+    # 10 lots of 600 s; 2 + 4 lots are an hour, 4 more would be 1.7 hours.
+    assert at.names("measure") == ["measure-0", "measure-1"]
+    assert condition(status, "OverBudget")["status"] == "True"
+    assert condition(status, "Failed")["reason"] == "OverBudget"
+    assert "maxDeviceHours is 1.2" in status["message"]
+    at.plans, at.merges = [{**PLAN, "plan": "b" * 32, "lots": 4, "device_s": 2400.0}], [MERGE]
+    at.edit(limits={"parallelism": 1, "maxDeviceHours": 10})
+    assert at.run()["phase"] == "Complete"
+
+
+@pytest.mark.parametrize("stage", ["plan", "export", "compile", "measure", "merge"])
+def test_bad_input_that_every_pod_meets_fails_the_sweep_with_its_message(stage):
+    at = world()
+    at.passes()
+    while not any(at.stage(job) == stage for job in at.unfinished()):
+        at.finish(at.unfinished()[0]["metadata"]["name"])
+        at.passes()
+    name = next(job["metadata"]["name"] for job in at.unfinished(stage))
+    at.finish(name, {"error": "spec.models: no such file"}, failed="PodFailurePolicy")
+    status = at.run()
+    assert status["phase"] == "Failed"
+    assert "no such file" in status["message"]
+    assert not at.unfinished(), "nothing runs on"
+
+
+@pytest.mark.parametrize("stage", ["plan", "merge"])
+def test_a_lost_message_runs_the_job_again(stage):
+    at = world()
+    at.passes()
+    while not any(at.stage(job) == stage for job in at.unfinished()):
+        at.finish(at.unfinished()[0]["metadata"]["name"])
+        at.passes()
+    job = at.unfinished(stage)[0]
+    at.finish(job["metadata"]["name"], {})
+    assert at.run()["phase"] == "Complete"
+    assert len(at.names(stage)) == 2
+    assert "MessageLost" in at.events
+
+
+def test_a_job_deleted_behind_its_back_is_made_again():
+    at = world()
+    at.passes()
+    at.finish(at.created[0])
+    at.passes()
+    at.finish(next(n for n in at.jobs if n.endswith("export")))
+    at.passes()
+    gone = next(n for n in at.jobs if n.endswith("compile-0"))
+    del at.jobs[gone]
+    at.passes()
+    assert gone in at.jobs
+    assert at.run()["phase"] == "Complete"
+
+
+def test_suspending_ends_work_and_resuming_plans_anew():
+    at = world()
+    for _ in range(3):
+        at.passes()
+        at.finish(at.unfinished()[0]["metadata"]["name"])
+    at.passes()
+    assert at.unfinished("measure")
+    at.sweep["spec"]["suspend"] = True
+    at.passes()
+    assert not at.unfinished()
+    status = at.sweep["status"]
+    assert status["phase"] == "Suspended"
+    assert condition(status, "Suspended")["status"] == "True"
+    at.sweep["spec"]["suspend"] = False
+    at.plans = [{**PLAN, "plan": "b" * 32, "lots": 3}]
+    status = at.run()
+    assert status["phase"] == "Complete"
+    assert condition(status, "Suspended")["status"] == "False"
+    assert len(at.names("plan")) == 2
+
+
+def test_an_edit_ends_the_old_work_before_it_plans_anew():
+    at = world()
+    for _ in range(3):
+        at.passes()
+        at.finish(at.unfinished()[0]["metadata"]["name"])
+    at.passes()
+    running = [job["metadata"]["name"] for job in at.unfinished()]
+    at.plans = [{**PLAN, "plan": "b" * 32}]
+    at.edit(models=["resnet50", "resnet18"])
+    decision = at.decide()
+    assert sorted(a.name for a in decision.actions if isinstance(a, Delete)) == sorted(running)
+    assert not [a for a in decision.actions if isinstance(a, Create)], "what they still write is waited for"
+    assert at.run()["phase"] == "Complete"
+    assert at.sweep["status"]["observedGeneration"] == 2
+
+
+def test_old_work_that_never_goes_is_not_waited_for_without_end():
+    at = world()
+    for _ in range(3):
+        at.passes()
+        at.finish(at.unfinished()[0]["metadata"]["name"])
+    at.passes()
+    at.edit(models=["resnet18"])
+    for job in at.unfinished():
+        job["metadata"]["deletionTimestamp"] = at.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert not at.decide().actions
+    at.now += timedelta(minutes=5)
+    assert any(isinstance(a, Create) for a in at.decide().actions)
+
+
+def test_the_end_is_sticky_until_the_next_generation_and_children_go_after_the_ttl():
+    at = world(limits={"parallelism": 1, "ttlSecondsAfterFinished": 600})
+    status = at.run()
+    decision = at.passes()
+    assert decision.requeue_s == 600
+    assert at.jobs
+    at.jobs.clear()
+    assert not at.decide().actions, "children that are gone do not start it over"
+    at = world(limits={"parallelism": 1, "ttlSecondsAfterFinished": 600})
+    status = at.run()
+    at.now += timedelta(seconds=601)
+    at.passes()
+    assert not at.jobs
+    assert at.sweep["status"] == status
+
+
+def test_a_lost_node_ends_its_wave_and_is_excluded():
+    at = world({**PLAN, "canary": 0, "lots": 8, "binaries": 0, "exports": 0}, limits={"parallelism": 2})
+    at.passes()
+    at.finish(at.created[0])
+    at.passes()
+    name = at.unfinished("measure")[0]["metadata"]["name"]
+    job = at.jobs[name]
+    job["status"] = {"active": 0, "ready": 0, "terminating": 1, "completedIndexes": "0-6"}
+    at.pod(name, phase="Running", node="n7", deleted_at=at.now)
+    at.passes()
+    assert at.names("merge") == [], "it may still end"
+    at.now += timedelta(minutes=5)
+    decision = at.passes()
+    assert at.names("merge") == ["merge"]
+    assert decision.status["excludedNodes"] == ["n7"]
+
+
+def test_two_strikes_exclude_a_node_from_the_next_wave():
+    at = world({**PLAN, "canary": 0, "lots": 8, "binaries": 0, "exports": 0})
+    at.passes()
+    at.finish(at.created[0])
+    at.passes()
+    first = at.unfinished("measure")[0]["metadata"]["name"]
+    at.finish(first)
+    at.jobs[first]["status"]["failed"] = 2
+    for _ in range(2):
+        at.pod(first, phase="Failed", exit_code=3, node="bad-node")
+    at.passes()
+    second = at.unfinished("measure")[0]
+    terms = second["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    listed = terms["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"][0][
+        "matchExpressions"
+    ]
+    assert listed == [{"key": "kubernetes.io/hostname", "operator": "NotIn", "values": ["bad-node"]}]
+    assert at.sweep["status"]["excludedNodes"] == ["bad-node"]
+    assert "NodeExcluded" in at.events
+
+
+def test_every_device_pins_a_job_to_each_node_and_an_unreached_one_is_given_up():
+    targets = {"n0": [0, 5], "n1": [5, 5]}
+    plan = {**PLAN, "canary": 0, "targets": targets}
+    at = World(
+        [plan], [MERGE], nodes=2, placement="everyDevice", limits={"parallelism": 9, "placementMinutes": 10}
+    )
+    at.passes()
+    env = {
+        e["name"]: e.get("value")
+        for e in at.jobs[at.created[0]]["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    assert json.loads(env["AICSWEEP_TARGETS"]) == [{"node": "n0", "devices": 2}, {"node": "n1", "devices": 2}]
+    for _ in range(3):
+        at.finish(at.unfinished()[0]["metadata"]["name"])
+        at.passes()
+    assert at.names("measure") == ["measure-0-0", "measure-0-1"]
+    here, there = (at.jobs[n] for n in at.created if "measure" in n)
+    assert (
+        here["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["qualcomm.com/qaic"] == "2"
+    )
+    at.finish(here["metadata"]["name"])
+    there["status"] = {"active": 1, "ready": 0}
+    at.pod(there["metadata"]["name"], phase="Pending", waiting="0/2 nodes are available: 1 Insufficient qaic")
+    decision = at.passes()
+    assert "Insufficient" in decision.status["waiting"]
+    assert at.names("merge") == []
+    at.now += timedelta(minutes=11)
+    at.passes()
+    merge = at.jobs[next(n for n in at.created if n.endswith("merge"))]
+    env = environment(merge)
+    assert "Insufficient" in json.loads(env["AICSWEEP_UNREACHED"])["n1"]
+    assert at.run()["phase"] == "Complete"
+    assert not at.unfinished()
+
+
+def test_without_a_device_node_it_waits_and_says_for_what():
+    at = World([PLAN], [MERGE], placement="everyNode")
+    decision = at.passes()
+    assert not at.created
+    assert "no ready node offers qualcomm.com/qaic" in decision.status["waiting"]
+    at.nodes.append(node("n0"))
+    at.passes()
+    assert at.names("plan") == ["plan"]
+
+
+def test_a_spec_that_cannot_be_used_is_said_with_every_problem_and_repaired_by_an_edit():
+    at = world(models=["resnet5O"], grid={"cores": [0]})
+    at.passes()
+    status = at.sweep["status"]
+    assert not at.created
+    assert condition(status, "Valid")["status"] == "False"
+    assert "spec.models[0]" in status["message"]
+    assert "spec.grid.cores[0]" in status["message"]
+    assert at.events == ["Invalid"]
+    at.edit(models=["resnet50"], grid={})
+    assert at.run()["phase"] == "Complete"
+
+
+def test_a_foreign_job_of_the_same_name_is_named_and_left_alone():
+    at = world()
+    decision = at.decide()
+    name = decision.actions[0].manifest["metadata"]["name"]
+    at.jobs[name] = {"metadata": {"name": name, "uid": "x", "labels": {}}, "spec": {}, "status": {}}
+    decision = at.decide()
+    assert not decision.actions
+    assert decision.events[0].reason == "NameTaken"
+    assert name in decision.events[0].message
+
+
+def test_a_deleted_sweep_is_left_to_the_garbage_collector():
+    at = world()
+    at.passes()
+    at.sweep["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert not at.decide().actions
+
+
+def test_with_kueue_jobs_are_labelled_and_parallelism_is_left_alone():
+    at = world(pods={"queueName": "bench"}, limits={"parallelism": 3})
+    at.passes()
+    assert all(job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "bench" for job in at.jobs.values())
+    at.run()
+
+
+def test_counts_never_fall_before_the_merge():
+    at = world({**PLAN, "canary": 0, "lots": 8, "binaries": 0, "exports": 0}, limits={"parallelism": 2})
+    at.passes()
+    at.finish(at.created[0])
+    at.passes()
+    job = at.unfinished("measure")[0]
+    seen = []
+    for done in ("", "0-2", "0-5", "0-4", "0-6"):
+        job["status"]["completedIndexes"] = done
+        at.passes()
+        seen.append(at.sweep["status"]["cells"]["done"])
+    assert seen == [0, 15, 30, 30, 35]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(1, "10s"), (52, "50s"), (90, "2m"), (3599, "1h"), (12_000, "3h20m")]
+)
+def test_coarse(seconds, text):
+    assert coarse(seconds) == text
