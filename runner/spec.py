@@ -324,10 +324,11 @@ class SweepSpec(Strict):
 class Metadata(BaseModel):
     """Of Kubernetes' object metadata, what a sweep needs; the rest is the API server's business."""
 
-    # The longest child name is `<name>-<16 characters>-measure-<wave>`; with 40 it stays below a label's 63.
+    # The longest name of a child's pod is `<name>-<8 characters>-measure-<wave>-<index>`; Kubernetes wants it
+    # within 63 characters, with waves and indexes of up to five and four digits.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    name: str = Field(min_length=1, max_length=40, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
+    name: str = Field(min_length=1, max_length=35, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
     namespace: str = Field(default="default", max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
     uid: str = Field(default="", max_length=64)
     generation: int = 0

@@ -1,0 +1,122 @@
+import pytest
+
+from k8s import names
+from k8s.observe import device_nodes, indexes, observe, pods_wanted
+from tests.k8s.world import node, sweep
+
+
+def job(name="j", *, stage=names.MEASURE, owner="u-1", spec=None, **status):
+    labels = {names.LABEL_STAGE: stage, names.LABEL_WAVE: "3", names.LABEL_ROUND: "2", names.LABEL_PLAN: "p"}
+    meta = {"name": name, "uid": f"uid-{name}", "labels": labels, "ownerReferences": [{"uid": owner}]}
+    return {
+        "metadata": meta,
+        "spec": spec or {"completionMode": "Indexed", "completions": 9},
+        "status": status,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("", 0), ("0", 1), ("0-4", 5), ("0,2-3,7", 4), ("1,3,5", 3), ("0-99,101", 101)]
+)
+def test_indexes(text, count):
+    assert indexes(text) == count
+
+
+def test_a_job_is_sorted_into_what_decisions_need():
+    done = [
+        {
+            "type": "Failed",
+            "status": "True",
+            "reason": "FailedIndexes",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+    ]
+    seen = observe(sweep(), [job(completedIndexes="0-5", failedIndexes="6,8", conditions=done)]).jobs["j"]
+    assert (seen.stage, seen.wave, seen.round, seen.completions) == ("measure", 3, 2, 9)
+    assert (seen.succeeded, seen.failed, seen.ended, seen.finished, seen.reason) == (
+        6,
+        2,
+        8,
+        "Failed",
+        "FailedIndexes",
+    )
+    assert seen.finished_at is not None
+
+
+def test_labels_written_by_hand_do_not_stop_a_pass():
+    odd = job()
+    odd["metadata"]["labels"][names.LABEL_WAVE] = "x"
+    del odd["metadata"]["labels"][names.LABEL_ROUND]
+    seen = observe(sweep(), [odd]).jobs["j"]
+    assert (seen.wave, seen.round) == (0, 1)
+
+
+def test_jobs_of_other_owners_are_foreign():
+    seen = observe(sweep(), [job("mine"), job("theirs", owner="u-9")])
+    assert list(seen.jobs) == ["mine"]
+    assert seen.foreign == ("theirs",)
+
+
+def test_pods_are_read_only_where_a_decision_needs_them():
+    ended = [{"type": "Complete", "status": "True"}]
+    listed = [
+        job("merge-done", stage=names.MERGE, conditions=ended),
+        job("measure-done", conditions=ended),
+        job("busy", active=4, ready=4),
+        job("starting", active=4, ready=3),
+        job("failing", active=4, ready=4, failed=1),
+        job("leaving", terminating=2),
+    ]
+    assert pods_wanted(listed) == ["merge-done", "starting", "failing", "leaving"]
+
+
+def pod(phase, **status):
+    labels = {"batch.kubernetes.io/job-name": "j"}
+    return {"metadata": {"labels": labels}, "spec": {"nodeName": "n1"}, "status": {"phase": phase, **status}}
+
+
+def unscheduled(why):
+    return {"conditions": [{"type": "PodScheduled", "status": "False", "message": why}]}
+
+
+def held(**state):
+    return {"containerStatuses": [{"state": {"waiting": state}}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "waiting"),
+    [
+        (unscheduled("Insufficient qaic"), "Insufficient qaic"),
+        (held(reason="ImagePullBackOff", message="no"), "ImagePullBackOff: no"),
+        (held(reason="ContainerCreating"), ""),
+    ],
+)
+def test_why_a_pod_waits(status, waiting):
+    assert observe(sweep(), [job()], [pod("Pending", **status)]).waiting() == waiting
+
+
+def test_a_message_that_is_no_json_is_lost_and_the_reason_of_a_failure_is_kept():
+    terminated = {"exitCode": 137, "reason": "OOMKilled", "message": "garbage{"}
+    seen = observe(
+        sweep(), [job()], [pod("Failed", containerStatuses=[{"state": {"terminated": terminated}}])]
+    )
+    found = seen.jobs["j"].pods[0]
+    assert (found.exit_code, found.message, found.reason) == (137, None, "OOMKilled")
+    assert seen.jobs["j"].error() == "OOMKilled"
+
+
+def test_only_faults_of_the_node_are_strikes():
+    def ended(code):
+        return pod("Failed", containerStatuses=[{"state": {"terminated": {"exitCode": code}}}])
+
+    seen = observe(sweep(), [job()], [ended(3), ended(3), ended(137), ended(1)])
+    assert seen.strikes(2) == {"n1": 2}
+    assert seen.strikes(1) == {}
+
+
+def test_nodes_that_offer_devices():
+    nodes = [node("b", 4, zone="a"), node("a", 2, zone="a"), node("c", 2, zone="b"), node("none", 0)]
+    nodes += [{**node("cordoned", 2, zone="a"), "spec": {"unschedulable": True}}]
+    down = node("down", 2, zone="a")
+    down["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
+    assert device_nodes([*nodes, down], "qualcomm.com/qaic", {"zone": "a"}) == {"a": 2, "b": 4}
