@@ -57,7 +57,7 @@ lint: .venv/.dev  ## ruff, mypy, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-generate: .venv/.core  ## Pin the requirement files anew from pyproject.toml
+generate: .venv/.core  ## Pin what pyproject.toml adds (UPGRADE=1: everything anew)
 	@bash requirements/pin.sh $(BIN)/uv
 
 verify: .venv/.dev  ## Check that the requirement files fit pyproject.toml

@@ -23,6 +23,8 @@ MAX_DEPTH = 32
 # Nodes after aliases are followed. Ten levels of ten aliases each are 400 bytes and 10^10 nodes.
 MAX_NODES = 20_000
 
+_TOO_DEEP = Problem("", f"nested deeper than {MAX_DEPTH} levels")
+
 Path_ = tuple[str | int, ...]
 
 
@@ -83,6 +85,9 @@ class _Document:
             mark = getattr(error, "problem_mark", None)
             where = f"line {mark.line + 1}" if mark else ""
             reason = getattr(error, "problem", None) or "not valid UTF-8 text"
+            if "nesting depth" in reason:
+                # libyaml has a limit of its own, and looks ahead of the events we count.
+                raise BadInput([_TOO_DEEP], source=source) from error
             raise BadInput([Problem(where, f"not YAML: {reason}")], source=source) from error
         except UnicodeDecodeError as error:
             raise BadInput([Problem("", f"not UTF-8 text: {error.reason}")], source=source) from error
@@ -133,7 +138,7 @@ def _check_events(events: Iterator[yaml.Event], source: str) -> None:
             total += 1
             open_nodes.append((event.anchor, total))
             if len(open_nodes) > MAX_DEPTH:
-                raise BadInput([Problem("", f"nested deeper than {MAX_DEPTH} levels")], source=source)
+                raise BadInput([_TOO_DEEP], source=source)
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, start = open_nodes.pop()
             if anchor:
