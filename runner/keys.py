@@ -15,10 +15,13 @@ silently; put a foreign one in and work is done twice.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 
 SCHEME = 1
@@ -26,6 +29,8 @@ ANY_TARGET = "any"
 
 # 128 bits: with a million ids the chance of one collision is 1.5e-27, and an id still fits a table's line.
 ID_HEX_DIGITS = 32
+# Many ids at once: raw bytes, a row an id.
+Ids = npt.NDArray[np.uint8]
 
 
 def canonical(content: object) -> bytes:
@@ -42,6 +47,51 @@ def identity(kind: str, content: Mapping[str, Any]) -> str:
     """Hash of canonical `content`; `kind` and the scheme keep the spaces of different nouns apart."""
     hashed = hashlib.sha256(canonical([SCHEME, kind, content]))
     return hashed.hexdigest()[:ID_HEX_DIGITS]
+
+
+def identities(kind: str, fields: Mapping[str, tuple[Sequence[Any], npt.NDArray[np.int32]]]) -> Ids:
+    """`identity` of many contents at once. A field is its distinct values and, for each content, the
+    number of its value; None leaves the field out. At least one field must be in every content.
+
+    Each distinct value is written as JSON once; a content is joined from such pieces and hashed.
+    """
+    open_, close = canonical([SCHEME, kind, {}]).split(b"}")
+    pieces: list[Iterable[bytes]] = []
+    common = open_
+    for name in sorted(fields):
+        values, numbers = fields[name]
+        texts = np.empty(len(values), dtype=object)
+        used = np.flatnonzero(np.bincount(numbers, minlength=len(values)))
+        for number in used.tolist():
+            value = values[number]
+            texts[number] = b"" if value is None else canonical({name: value})[1:-1] + b","
+        if len(used) == 1:
+            common += texts[used[0]]
+        else:
+            pieces += [repeat(common), texts[numbers].tolist()]
+            common = b""
+    count = len(next(iter(fields.values()))[1])
+    pieces.append(repeat(common, count))
+    end = b"}" + close
+    sha256, join = hashlib.sha256, b"".join
+    return _ids(sha256(join(content)[:-1] + end) for content in zip(*pieces, strict=False))
+
+
+def slot_ids(cells: Ids, target: str = ANY_TARGET) -> Ids:
+    """`slot_id` of many cells on one target."""
+    mark = "\0"
+    open_, close = canonical([SCHEME, "slot", {"cell": mark, "target": target}]).split(canonical(mark)[1:-1])
+    sha256, digits = hashlib.sha256, ID_HEX_DIGITS
+    text = cells.tobytes().hex().encode()
+    return _ids(sha256(open_ + text[at : at + digits] + close) for at in range(0, len(text), digits))
+
+
+def _ids(hashes: Iterable[Any]) -> Ids:
+    size = ID_HEX_DIGITS // 2
+    data = bytearray()
+    for hashed in hashes:
+        data += hashed.digest()[:size]
+    return np.frombuffer(data, dtype=np.uint8).reshape(-1, size)
 
 
 @dataclass(frozen=True, order=True)

@@ -17,39 +17,38 @@ RESULT_BYTES, GRAPH_BYTES, BINARY_BYTES = 20_000, 120e6, 80e6
 
 def of_plan(plan: Plan) -> dict[str, Any]:
     """What a plan holds: counts, seconds, bytes, and the unfit points with their reasons."""
-    table = plan.table
-    unfit = table["unfit"].cast(pa.string())
-    fits = table.filter(pc.equal(unfit, ""))
-    todo = fits.filter(pc.is_valid(fits["lot"]))
-    binaries = [b for b in pc.unique(todo["binary"].cast(pa.string())).to_pylist() if b]
-    compile_s = todo.group_by("binary").aggregate([("compile_estimate_s", "max")])["compile_estimate_s_max"]
-    exports = len(pc.unique(todo["export"].cast(pa.string())))
-    reasons = (
-        table.filter(pc.not_equal(unfit, ""))
-        .group_by(["model", "unfit"])
-        .aggregate([("cell", "count_distinct")])
-    )
+    header = plan.header
+    names = plan.columns("model", "backend")
+    todo = plan.columns("lot", "export", "binary", "compile_estimate_s", where=pc.field("lot").is_valid())
+    compiled = todo.group_by("binary").aggregate([("compile_estimate_s", "max")])
+    compiled = compiled.filter(pc.not_equal(compiled["binary"].cast(pa.string()), ""))
+    exports, binaries = len(pc.unique(todo["export"])), compiled.num_rows
     return {
-        "sweep": plan.header["sweep"],
-        "backend": table["backend"][0].as_py(),
-        "models": len(pc.unique(table["model"].cast(pa.string()))),
-        "rows": fits.num_rows,
-        "cells": len(pc.unique(fits["cell"])),
-        "slots": len(pc.unique(fits["slot"])),
+        "sweep": header["sweep"],
+        "backend": names["backend"][0].as_py(),
+        "models": len(pc.unique(names["model"])),
+        "rows": header["wanted"],
+        "cells": header["cells"],
+        "slots": header["slots"],
         "exports": exports,
-        "binaries": len(binaries),
+        "binaries": binaries,
         "lots": plan.lots,
-        "unfit": [
-            {"model": row["model"], "points": row["cell_count_distinct"], "reason": row["unfit"]}
-            for row in reasons.to_pylist()
-        ],
-        "compile_s": float(pc.sum(compile_s).as_py() or 0.0) if binaries else 0.0,
-        "device_s": float(pc.sum(todo["estimate_s"]).as_py() or 0.0),
-        "storage_bytes": int(
-            exports * GRAPH_BYTES + len(binaries) * BINARY_BYTES + todo.num_rows * RESULT_BYTES
-        ),
-        "notes": [f"{path} takes no point away" for path in plan.header["unused"]],
+        "unfit": _unfit(plan),
+        "compile_s": float(pc.sum(compiled["compile_estimate_s_max"]).as_py() or 0.0),
+        "device_s": plan.device_s,
+        "storage_bytes": int(exports * GRAPH_BYTES + binaries * BINARY_BYTES + todo.num_rows * RESULT_BYTES),
+        "notes": [f"{path} takes no point away" for path in header["unused"]],
     }
+
+
+def _unfit(plan: Plan) -> list[dict[str, Any]]:
+    """Distinct points that can't run, by model and reason."""
+    unfit = plan.columns("model", "unfit", "cell", where=pc.field("unfit") != "")
+    counted = unfit.group_by(["model", "unfit"]).aggregate([("cell", "count_distinct")])
+    return [
+        {"model": row["model"], "points": row["cell_count_distinct"], "reason": row["unfit"]}
+        for row in counted.to_pylist()
+    ]
 
 
 def as_json(summary: dict[str, Any]) -> str:

@@ -1,67 +1,39 @@
-"""The plan: every wanted slot as a row, those still to do in numbered lots. Immutable, named by its digest. Pure.
+"""Planning: every wanted slot becomes a row, those still to do are packed into numbered lots. Pure.
 
-A plan is one Parquet table, a row for each (objective, slot, target), with the sweep in its metadata.
-Tasks read the rows of their lot from it, merge joins the results to it; nothing is expanded twice.
-Rows with a lot come first, in the order of work; `row` keeps the grid's order for the table.
+    Sweep --(listing.expand)--> listings --(still_wanted, lots)--> rows --(planfile.Writer)--> Plan
+
+Tasks read the rows of their lot from the plan, merge joins the results to it; nothing is expanded twice.
+Works through one network at a time, by column, so that a plan needs little more memory than its file.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from runner import keys
 from runner.backends import Backend
 from runner.catalogue import Model
-from runner.cells import CELL_FIELDS, Cell, Entry, Target, expand
+from runner.cells import CELL_FIELDS, Cell, Target
 from runner.errors import BadInput, Problem
+from runner.grid import UNFIT, Positions
+from runner.listing import Listing, expand
 from runner.lut import LutRow, LutTable
+from runner.planfile import PLAN_SCHEMA, ROW_GROUP, TEXT, Plan, Task, Writer, read_plan
 from runner.result import CONTENDED, FAILED, MISSING, WRONG_OUTPUT
 from runner.spec import Sweep
 
-SCHEMA = 1
-ROW_GROUP = 10_000
+__all__ = ["Past", "Plan", "Task", "make_plan", "read_plan", "still_wanted"]
 
-_text = pa.dictionary(pa.int32(), pa.string())
-_CELL_TYPES: Mapping[str, pa.DataType] = {
-    **{
-        name: pa.int32()
-        for name in ("image_size", "opset", "batch_size", "cores", "instances", "set_size", "ols")
-    },
-    "repeats": pa.int32(),
-    "seconds": pa.float64(),
-}
-PLAN_SCHEMA = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("lot", pa.int32()),
-        ("position", pa.int32()),
-        ("slot", pa.string()),
-        ("cell", pa.string()),
-        ("target", _text),
-        ("epoch", pa.int16()),
-        ("model", _text),
-        ("objective", _text),
-        ("base", _text),
-        ("unfit", _text),
-        ("location", _text),
-        ("export", _text),
-        ("binary", _text),
-        ("estimate_s", pa.float64()),
-        ("compile_estimate_s", pa.float64()),
-        ("lut_throughput_images_s", pa.float64()),
-        ("lut_latency_p95_s", pa.float64()),
-        *((name, _CELL_TYPES.get(name, _text)) for name in CELL_FIELDS),
-    ]
-)
+Seconds = npt.NDArray[np.float64]
+Int32s = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -71,101 +43,6 @@ class Past:
     verdict: str
     attempts: int
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One slot to measure, read from a lot."""
-
-    slot: str
-    cell_id: str
-    cell: Cell
-    target: str
-    model: str
-    epoch: int
-    location: str
-    estimate_s: float
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A plan in memory. `header` is what its metadata holds, `digest` names it in the store."""
-
-    header: Mapping[str, Any]
-    table: pa.Table
-    data: bytes
-
-    @property
-    def digest(self) -> str:
-        return keys.digest_bytes(self.data)[: keys.ID_HEX_DIGITS]
-
-    @property
-    def round(self) -> int:
-        return int(self.header["round"])
-
-    @property
-    def lots(self) -> int:
-        return int(self.header["lots"])
-
-    def lot(self, number: int) -> list[Task]:
-        """The tasks of one lot, in order."""
-        rows = self.table.filter(pc.equal(self.table["lot"], number)).sort_by("position").to_pylist()
-        return [_task(row) for row in rows]
-
-    def tasks(self) -> list[Task]:
-        """Every task of the plan, lot after lot."""
-        rows = self.table.filter(pc.is_valid(self.table["lot"])).to_pylist()
-        return [_task(row) for row in rows]
-
-
-def make_plan(
-    sweep: Sweep,
-    models: Sequence[Model],
-    lut: LutTable,
-    target: Target,
-    backend: Backend,
-    *,
-    round_number: int = 1,
-    past: Mapping[str, Past] | None = None,
-    targets: Sequence[str] = (keys.ANY_TARGET,),
-) -> Plan:
-    """The plan of one round: all wanted rows, and lots of those whose slot has no final result yet.
-
-    The same arguments give the same bytes. Raises BadInput where nothing fits.
-    """
-    builder = _Builder(sweep, lut, backend, past or {}, targets)
-    unused: set[str] = set()
-    for model, entries in expand(sweep.spec, models, lut, target, unused):
-        builder.add(model, entries)
-    table = builder.table()
-    if builder.wanted == 0:
-        raise BadInput([_nothing_fits(table)])
-    lots, positions = _lots(builder, sweep, round_number)
-    table = table.set_column(1, "lot", lots).set_column(2, "position", positions)
-    # Work first and in its order, so that a lot's rows are neighbours in the file.
-    order = pc.sort_indices(table, [("lot", "ascending"), ("position", "ascending"), ("row", "ascending")])
-    table = table.take(order)
-    count = pc.max(table["lot"]).as_py()
-    header = {
-        "schema": SCHEMA,
-        "sweep": {"name": sweep.name, "namespace": sweep.metadata.namespace, "run": sweep.spec.run},
-        "round": round_number,
-        "lots": 0 if count is None else count + 1,
-        "wanted": builder.wanted,
-        "emulated": backend.EMULATED,
-        "spec": sweep.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True),
-        "unused": sorted(unused),
-    }
-    return Plan(header, table, _to_bytes(table, header))
-
-
-def read_plan(data: bytes) -> Plan:
-    """A plan from its bytes. Raises ValueError where they are none that this version reads."""
-    table = pq.read_table(io.BytesIO(data))
-    header = orjson.loads((table.schema.metadata or {}).get(b"aicsweep", b"{}"))
-    if header.get("schema") != SCHEMA:
-        raise ValueError(f"plan of schema {header.get('schema')}, this aicsweep reads {SCHEMA}")
-    return Plan(header, table, data)
 
 
 # A second wrong output of the same binary is no accident.
@@ -185,147 +62,226 @@ def still_wanted(past: Past | None, rounds: int) -> bool:
     return past.reason == CONTENDED and past.attempts < rounds
 
 
-class _Builder:
-    """Collects rows chunk by chunk into Arrow, and for the wanted ones block, seconds and row."""
+def make_plan(
+    sweep: Sweep,
+    models: Sequence[Model],
+    lut: LutTable,
+    target: Target,
+    backend: Backend,
+    *,
+    round_number: int = 1,
+    past: Mapping[str, Past] | None = None,
+    targets: Sequence[str] = (keys.ANY_TARGET,),
+) -> Plan:
+    """The plan of one round: all wanted rows, and lots of those whose slot has no final result yet.
 
-    def __init__(
-        self, sweep: Sweep, lut: LutTable, backend: Backend, past: Mapping[str, Past], targets: Sequence[str]
-    ) -> None:
-        self.sweep, self.lut, self.backend, self.past, self.targets = sweep, lut, backend, past, targets
-        self.batches: list[pa.RecordBatch] = []
-        self.rows = self.wanted = 0
-        self.todo_rows: list[np.ndarray[Any, Any]] = []
-        self.todo_blocks: list[np.ndarray[Any, Any]] = []
-        self.todo_seconds: list[np.ndarray[Any, Any]] = []
-        self._blocks: dict[tuple[str, str], int] = {}
-        self._exports: dict[tuple[str, int, int], str] = {}
-        self._binaries: dict[tuple[Any, ...], tuple[str, float, float]] = {}
-
-    def add(self, model: Model, entries: Sequence[Entry]) -> None:
-        tuples: list[tuple[Any, ...]] = []
-        todo: list[tuple[int, int, float]] = []
-        rounds = self.sweep.spec.limits.rounds
-        for entry in entries:
-            cell = entry.cell
-            row = self.lut.get((model.name, entry.objective)) or LutRow()
-            export, binary, estimate, compile_estimate = self._work(cell)
-            for target in self.targets:
-                slot = keys.slot_id(entry.id, target)
-                if not entry.unfit:
-                    self.wanted += 1
-                    if entry.first and still_wanted(self.past.get(slot), rounds):
-                        block = self._blocks.setdefault((model.source, entry.objective), len(self._blocks))
-                        todo.append((self.rows, block, estimate))
-                tuples.append((
-                    self.rows, None, None, slot, entry.id, target, 0, model.name, entry.objective, entry.base,
-                    entry.unfit, model.location, export, binary, estimate, compile_estimate,
-                    row.throughput_images_s, row.latency_p95_s,
-                    cell.source, cell.weights, cell.image_size, cell.opset, cell.precision, cell.backend,
-                    cell.batch_size, cell.cores, cell.instances, cell.set_size, cell.seconds, cell.repeats,
-                    cell.hardware, cell.ols, cell.mos, cell.extra, cell.neighbours,
-                ))  # fmt: skip
-                self.rows += 1
-        self.batches.append(_batch(tuples))
-        if todo:
-            rows, blocks, seconds = zip(*todo, strict=True)
-            self.todo_rows.append(np.array(rows, dtype=np.int64))
-            self.todo_blocks.append(np.array(blocks, dtype=np.int32))
-            self.todo_seconds.append(np.array(seconds))
-
-    def _work(self, cell: Cell) -> tuple[str, str, float, float]:
-        """Export request, binary request (empty if compiled on the target), seconds to measure, to compile."""
-        graph = (cell.source, cell.image_size, cell.opset)
-        export = self._exports.get(graph)
-        if export is None:
-            export = self._exports.setdefault(graph, cell.export_request.id)
-        compiled = (*graph, cell.precision, cell.batch_size, cell.cores, cell.ols, cell.mos, cell.extra)
-        found = self._binaries.get(compiled)
-        if found is None:
-            estimate = self.backend.estimate(cell)
-            binary = ""
-            if self.backend.COMPILES_ON == "host":
-                binary = keys.identity(
-                    "binary-request", {"export": export, "flags": self.backend.compile_flags(cell)}
-                )
-            found = self._binaries.setdefault(compiled, (binary, estimate.overhead_s, estimate.compile_s))
-        binary, overhead_s, compile_s = found
-        return export, binary, overhead_s + cell.repeats * cell.seconds, compile_s
-
-    def table(self) -> pa.Table:
-        return pa.Table.from_batches(self.batches, PLAN_SCHEMA).unify_dictionaries()
-
-
-def _batch(rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
-    arrays = []
-    for field, values in zip(PLAN_SCHEMA, zip(*rows, strict=True), strict=True):
-        if pa.types.is_dictionary(field.type):
-            arrays.append(pa.array(values, pa.string()).dictionary_encode())
-        else:
-            arrays.append(pa.array(values, field.type))
-    return pa.RecordBatch.from_arrays(arrays, schema=PLAN_SCHEMA)
-
-
-def _lots(builder: _Builder, sweep: Sweep, round_number: int) -> tuple[pa.Array, pa.Array]:
-    """Lot and position of every row (null where nothing is to do).
-
-    Rivals of one (model, objective) stay together in seeded random order; a block that fits a lot
-    is never split, one that does not begins a lot of its own.
+    The same arguments give the same bytes. Raises BadInput where nothing fits.
     """
-    lots = np.zeros(builder.rows, dtype=np.int32)
-    positions = np.zeros(builder.rows, dtype=np.int32)
-    idle = np.ones(builder.rows, dtype=bool)
-    if builder.todo_rows:
-        rows = np.concatenate(builder.todo_rows)
-        blocks = np.concatenate(builder.todo_blocks)
-        seconds = np.concatenate(builder.todo_seconds)
-        seed = keys.digest_bytes(f"{sweep.name}/{sweep.spec.run}/{round_number}".encode())
-        order = np.lexsort((np.random.default_rng(int(seed[:16], 16)).random(len(rows)), blocks))
-        totals = np.bincount(blocks, weights=seconds)
-        limit = sweep.spec.limits.lot_minutes * 60
-        lot, used, block, position = 0, 0.0, -1, 0
-        for index in order.tolist():
-            cost = seconds[index]
-            starts_block = blocks[index] != block
-            block = blocks[index]
-            needed = totals[block] if starts_block else cost
-            if used > 0 and used + min(needed, limit) > limit + 1e-9:
-                lot, used, position = lot + 1, 0.0, 0
-            row = rows[index]
-            lots[row], positions[row], idle[row] = lot, position, False
-            used += cost
+    limits = sweep.spec.limits
+    final = {slot for slot, known in (past or {}).items() if not still_wanted(known, limits.rounds)}
+    lots = _Lots(f"{sweep.name}/{sweep.spec.run}/{round_number}", limits.lot_minutes * 60)
+    writer, unused = Writer(), set[str]()
+    unfit: Counter[str] = Counter()
+    begin = cells = wanted = 0
+    for listing in expand(sweep.spec, models, lut, target, unused):
+        rows = _Rows(listing, backend, targets, begin)
+        unfit.update(rows.reasons())
+        cells += rows.cells
+        wanted += rows.wanted
+        todo = rows.todo(final)
+        packed = lots.pack(rows.blocks(todo), rows.seconds(todo))
+        for table in rows.tables(todo, packed):
+            writer.add(table)
+        begin += len(rows)
+    if wanted == 0:
+        raise BadInput([_nothing_fits(unfit)])
+    return writer.finish(
+        {
+            "sweep": {"name": sweep.name, "namespace": sweep.metadata.namespace, "run": sweep.spec.run},
+            "round": round_number,
+            "lots": lots.count,
+            "wanted": wanted,
+            "cells": cells,
+            "slots": cells * len(targets),
+            "device_s": lots.seconds,
+            "emulated": backend.EMULATED,
+            "spec": sweep.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+            "unused": sorted(unused),
+        }
+    )
+
+
+class _Build(NamedTuple):
+    """Export and binary request of some cells (no binary if compiled on the target), seconds to measure
+    one of them and to compile."""
+
+    export: str
+    binary: str
+    estimate_s: float
+    compile_estimate_s: float
+
+
+def _build(cell: Cell, backend: Backend) -> _Build:
+    export, binary = cell.export_request.id, ""
+    if backend.COMPILES_ON == "host":
+        content = {"export": export, "flags": backend.compile_flags(cell)}
+        binary = keys.identity("binary-request", content)
+    estimate = backend.estimate(cell)
+    return _Build(export, binary, estimate.overhead_s + cell.repeats * cell.seconds, estimate.compile_s)
+
+
+class Packed(NamedTuple):
+    """Rows to do in the order of work, each with lot and position in it."""
+
+    order: Positions
+    lots: Int32s
+    positions: Int32s
+
+
+class _Lots:
+    """Packs rows into lots of at most `limit_s` estimated seconds, one listing's after the other's.
+
+    Rivals of one block stay together in seeded random order; a block that fits a lot is never split,
+    one that does not begins a lot of its own.
+    """
+
+    def __init__(self, seed: str, limit_s: float) -> None:
+        self._random = np.random.default_rng(int(keys.digest_bytes(seed.encode())[:16], 16))
+        self._limit_s = limit_s
+        self._lot, self._used_s, self._position = 0, 0.0, 0
+        self.seconds = 0.0
+
+    @property
+    def count(self) -> int:
+        return self._lot + 1 if self._position else 0
+
+    def pack(self, blocks: Positions, seconds: Seconds) -> Packed:
+        order = np.lexsort((self._random.random(len(blocks)), blocks))
+        totals_s = np.bincount(blocks, weights=seconds).tolist()
+        limit_s, lot, used_s, position, block = self._limit_s, self._lot, self._used_s, self._position, -1
+        lots, positions = array("i"), array("i")
+        for its_block, cost_s in zip(blocks[order].tolist(), seconds[order].tolist(), strict=True):
+            needed_s = cost_s if its_block == block else totals_s[its_block]
+            block = its_block
+            if used_s > 0 and used_s + min(needed_s, limit_s) > limit_s + 1e-9:
+                lot, used_s, position = lot + 1, 0.0, 0
+            lots.append(lot)
+            positions.append(position)
+            used_s += cost_s
             position += 1
-    return pa.array(lots, mask=idle), pa.array(positions, mask=idle)
+        self._lot, self._used_s, self._position = lot, used_s, position
+        self.seconds += float(seconds.sum())
+        return Packed(order, np.array(lots), np.array(positions))
 
 
-def _to_bytes(table: pa.Table, header: Mapping[str, Any]) -> bytes:
-    table = table.replace_schema_metadata({"aicsweep": orjson.dumps(header, option=orjson.OPT_SORT_KEYS)})
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP)
-    return sink.getvalue()
+class _Rows:
+    """The plan's rows of one listing: entry after entry, each on every target. `begin` is the first's number."""
+
+    def __init__(self, listing: Listing, backend: Backend, targets: Sequence[str], begin: int) -> None:
+        self._listing, self._targets, self._begin = listing, targets, begin
+        self._fits = listing.unfit == 0
+        self._builds = [_build(cell, backend) for cell in listing.cells(listing.built)]
+        self._slots = np.stack([keys.slot_ids(listing.ids, target) for target in targets], axis=1)
+
+    def __len__(self) -> int:
+        return len(self._listing) * len(self._targets)
+
+    @property
+    def wanted(self) -> int:
+        """Rows that can run."""
+        return int(np.count_nonzero(self._fits)) * len(self._targets)
+
+    @property
+    def cells(self) -> int:
+        """Cells that can run, each counted once."""
+        return int(np.count_nonzero(self._fits & self._listing.first))
+
+    def reasons(self) -> Mapping[str, int]:
+        """How many rows can't run, by the reason."""
+        counts = np.bincount(self._listing.unfit).tolist()
+        reasons = list(self._listing.values[UNFIT])
+        return {reasons[n]: count * len(self._targets) for n, count in enumerate(counts) if n and count}
+
+    def todo(self, final: Container[str]) -> Positions:
+        """Rows to measure: those that fit, of the entry that lists the cell first, whose slot is not `final`."""
+        rows = np.flatnonzero(np.repeat(self._fits & self._listing.first, len(self._targets)))
+        if not final:
+            return rows
+        return rows[[slot not in final for slot in self._slot_texts(rows).to_pylist()]]
+
+    def blocks(self, rows: Positions) -> Positions:
+        """Number of each row's block, (network, objective): rivals that are compared with each other."""
+        grids = self._listing.grids
+        blocks = {objective: n for n, objective in enumerate({grid.objective: None for grid in grids})}
+        return np.array([blocks[grid.objective] for grid in grids])[self._listing.grid[self._entries(rows)]]
+
+    def seconds(self, rows: Positions) -> Seconds:
+        """Seconds that measuring each row is estimated to take."""
+        each = np.array([build.estimate_s for build in self._builds], dtype=np.float64)
+        return each[self._listing.build[self._entries(rows)]]
+
+    def tables(self, todo: Positions, packed: Packed) -> Iterator[pa.Table]:
+        """All rows: those to do in the order of work, then the others."""
+        idle = np.ones(len(self), dtype=bool)
+        idle[todo] = False
+        rows = np.concatenate([todo[packed.order], np.flatnonzero(idle)])
+        for start in range(0, len(rows), ROW_GROUP):
+            part = slice(start, start + ROW_GROUP)
+            yield self._table(rows[part], packed.lots[part], packed.positions[part])
+
+    def _table(self, rows: Positions, lots: Int32s, positions: Int32s) -> pa.Table:
+        """Some rows; lots and positions are those of the first ones, the rest has none."""
+        listing, entries = self._listing, self._entries(rows)
+        numbers = listing.columns(entries)
+        nothing = pa.nulls(len(rows) - len(lots), pa.int32())
+        columns: dict[str, Any] = {
+            "row": rows + self._begin,
+            "lot": pa.concat_arrays([pa.array(lots), nothing]),
+            "position": pa.concat_arrays([pa.array(positions), nothing]),
+            "slot": self._slot_texts(rows),
+            "cell": _hex(listing.ids[entries]),
+            "target": _looked_up("target", self._targets, rows % len(self._targets)),
+            "epoch": np.zeros(len(rows), dtype=np.int16),
+        }
+        grids, grid = listing.grids, listing.grid[entries]
+        of_grid: dict[str, Sequence[Any]] = {
+            "model": [grid.model.name for grid in grids],
+            "objective": [grid.objective for grid in grids],
+            "location": [grid.model.location for grid in grids],
+            "lut_throughput_images_s": [(grid.row or LutRow()).throughput_images_s for grid in grids],
+            "lut_latency_p95_s": [(grid.row or LutRow()).latency_p95_s for grid in grids],
+        }
+        columns |= {name: _looked_up(name, values, grid) for name, values in of_grid.items()}
+        build = listing.build[entries]
+        for name, values in zip(_Build._fields, zip(*self._builds, strict=True), strict=True):
+            columns[name] = _looked_up(name, values, build)
+        for name in ("base", UNFIT, *CELL_FIELDS):
+            columns[name] = _looked_up(name, list(listing.values[name]), numbers[name])
+        return pa.table([columns[name] for name in PLAN_SCHEMA.names], schema=PLAN_SCHEMA)
+
+    def _entries(self, rows: Positions) -> Positions:
+        return rows // len(self._targets)
+
+    def _slot_texts(self, rows: Positions) -> pa.Array:
+        return _hex(self._slots.reshape(-1, self._slots.shape[-1])[rows])
 
 
-def _nothing_fits(table: pa.Table) -> Problem:
-    if table.num_rows == 0:
+def _looked_up(name: str, values: Sequence[Any], numbers: npt.NDArray[np.integer[Any]]) -> pa.Array:
+    """A column of the plan from distinct values and, for each row, the number of its value."""
+    kind = PLAN_SCHEMA.field(name).type
+    if kind == TEXT:
+        return pa.array(values, pa.string()).take(pa.array(numbers)).dictionary_encode()
+    return pa.array(values, kind).take(pa.array(numbers))
+
+
+def _hex(ids: keys.Ids) -> pa.Array:
+    ends = np.arange(0, (len(ids) + 1) * keys.ID_HEX_DIGITS, keys.ID_HEX_DIGITS, dtype=np.int32)
+    text = ids.tobytes().hex().encode()
+    return pa.StringArray.from_buffers(len(ids), pa.py_buffer(ends), pa.py_buffer(text))
+
+
+def _nothing_fits(unfit: Counter[str]) -> Problem:
+    if not unfit:
         return Problem("spec.exclude", "takes every point away")
-    counts = (
-        table.group_by("unfit")
-        .aggregate([("row", "count")])
-        .sort_by([("row_count", "descending")])
-        .to_pylist()
-    )
-    return Problem(
-        "spec.grid", f"none of {table.num_rows} points fits: {counts[0]['unfit']}", "other cores or instances"
-    )
-
-
-def _task(row: Mapping[str, Any]) -> Task:
-    return Task(
-        slot=row["slot"],
-        cell_id=row["cell"],
-        cell=Cell(**{name: row[name] for name in CELL_FIELDS}),
-        target=row["target"],
-        model=row["model"],
-        epoch=row["epoch"],
-        location=row["location"],
-        estimate_s=row["estimate_s"],
-    )
+    (reason, _), *_ = unfit.most_common(1)
+    return Problem("spec.grid", f"none of {unfit.total()} points fits: {reason}", "other cores or instances")

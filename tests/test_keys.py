@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from runner import keys
 from runner.cells import Cell, identify
@@ -62,3 +65,28 @@ def test_binary_key_depends_on_every_part_and_the_flags_order():
 
 def test_slot_differs_by_target_and_from_its_cell():
     assert len({keys.slot_id("c"), keys.slot_id("c", "node-1"), keys.slot_id("d"), "c"}) == 4
+
+
+VALUES = st.one_of(st.none(), st.integers(-5, 5000), st.floats(allow_nan=False), st.text(max_size=5))
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.text("abc_", min_size=1, max_size=3), st.lists(VALUES, min_size=1, max_size=3, unique_by=repr)
+    ),
+    st.lists(st.integers(0, 11), max_size=20),
+    st.sampled_from(["any", 'a "node"']),
+)
+def test_many_ids_at_once_are_those_of_one_at_a_time(values, picks, target):
+    fields = {**values, "always": ["there"]}
+    numbers = {name: np.array(picks, dtype=np.int32) % len(found) for name, found in fields.items()}
+    cells = keys.identities("cell", {name: (found, numbers[name]) for name, found in fields.items()})
+    contents = [
+        {name: value for name, found in fields.items() if (value := found[numbers[name][n]]) is not None}
+        for n in range(len(picks))
+    ]
+    texts = [row.tobytes().hex() for row in cells]
+    assert texts == [keys.cell_id(content) for content in contents]
+    slots = keys.slot_ids(cells, target)
+    assert [row.tobytes().hex() for row in slots] == [keys.slot_id(cell, target) for cell in texts]

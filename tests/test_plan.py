@@ -1,12 +1,16 @@
+import dataclasses
 import itertools
 import math
 
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from runner import backends, cells, lut, plan
+from runner import backends, cells, lut
 from runner.errors import BadInput
-from runner.plan import Past, Plan, make_plan, read_plan, still_wanted
+from runner.plan import Past, Plan, Task, make_plan, still_wanted
+from tests import reference
 from tests.samples import sweep
 
 FAKE = backends.load("fake")
@@ -29,15 +33,67 @@ def test_every_wanted_slot_is_in_exactly_one_lot():
     assert [t.slot for t in made.tasks()] == tasks
 
 
-def test_the_same_arguments_give_the_same_bytes_and_bytes_give_the_plan():
-    made = planned()
-    assert planned().digest == made.digest
-    assert planned(number=2).digest != made.digest
-    again = read_plan(made.data)
-    assert again.digest == made.digest
-    assert again.lot(1) == made.lot(1)
-    with pytest.raises(ValueError, match="schema"):
-        read_plan(plan._to_bytes(made.table, {"schema": 99}))
+@settings(max_examples=60, deadline=None)
+@given(
+    reference.SPECS,
+    st.sampled_from(["fake", "onnxruntime"]),
+    st.sampled_from([("any",), ("node-1", "node-2")]),
+    st.sampled_from([1, 10, 240]),
+    st.data(),
+)
+def test_rows_are_a_loops_and_lots_hold_each_wanted_slot_once(spec, name, targets, minutes, data):
+    backend = backends.load(name)
+    device = cells.Target(name, backend.PARAMETERS, backend.PRECISIONS, 14, "cores")
+    wanted = sweep(**spec, limits={"lotMinutes": minutes})
+    models = cells.models_of(wanted.spec)
+    rows = reference.rows(wanted, models, lut.shipped(), device, backend, targets)
+    slots = sorted({row["slot"] for row in rows if not row["unfit"]})
+    if not slots:
+        return
+    tried = data.draw(st.lists(st.sampled_from(slots), unique=True))
+    verdicts = st.builds(Past, st.sampled_from(["ok", "failed", "infeasible"]), st.integers(1, 4))
+    past = {slot: data.draw(verdicts) for slot in tried}
+
+    made = make_plan(wanted, models, lut.shipped(), device, backend, past=past, targets=targets)
+    found = made.table.sort_by("row").drop_columns(["lot", "position"])
+    assert found.to_pylist() == [{name: row[name] for name in found.column_names} for row in rows]
+    assert made.header["wanted"] == len([row for row in rows if not row["unfit"]])
+    assert made.header["slots"] == made.header["cells"] * len(targets) == len(slots)
+
+    by_lot = [made.lot(number) for number in range(made.lots)]
+    tasks = [task for lot in by_lot for task in lot]
+    left = [slot for slot in slots if still_wanted(past.get(slot), rounds=3)]
+    assert sorted(task.slot for task in tasks) == left
+    assert tasks == made.tasks()
+    assert made.device_s == pytest.approx(sum(task.estimate_s for task in tasks))
+    assert all(by_lot)
+    for lot in by_lot:
+        assert len(lot) == 1 or sum(task.estimate_s for task in lot) <= minutes * 60 + 1e-6
+    # A network's rivals for an objective that fit one lot are in one.
+    objective = {row["slot"]: row["objective"] for row in reversed(rows)}
+    blocks: dict[tuple[str, str], list[Task]] = {}
+    for task in tasks:
+        blocks.setdefault((task.cell.source, objective[task.slot]), []).append(task)
+    lot_of = {task.slot: number for number, lot in enumerate(by_lot) for task in lot}
+    for rivals in blocks.values():
+        if sum(task.estimate_s for task in rivals) <= minutes * 60:
+            assert len({lot_of[task.slot] for task in rivals}) == 1
+
+
+def test_the_same_arguments_give_the_same_bytes():
+    assert planned().digest == planned().digest != planned(number=2).digest
+
+
+def test_two_names_of_one_file_are_measured_once_and_listed_twice():
+    wanted = sweep(models=["onnx:a.onnx", "onnx:b.onnx"], grid=GRID)
+    models = [
+        dataclasses.replace(m, source="onnx:0123", location=m.name) for m in cells.models_of(wanted.spec)
+    ]
+    made = make_plan(wanted, models, lut.shipped(), CARD, FAKE)
+    slots = [task.slot for task in made.tasks()]
+    assert len(slots) == len(set(slots)) == made.header["slots"]
+    assert made.header["wanted"] == 2 * len(slots)
+    assert {task.location for task in made.tasks()} == {"onnx:a.onnx"}
 
 
 def test_a_lot_keeps_to_its_minutes_and_rivals_stay_together():
