@@ -13,13 +13,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import psutil
 
+from runner import scratch
 from runner.errors import Infrastructure, Interrupted
 
 # Set once when this process was asked to end; whoever waits polls it.
@@ -198,14 +199,14 @@ class _Log:
 
     def __init__(self, path: Path | None, stack: contextlib.ExitStack) -> None:
         self._path, self._written, self._left_out = path, 0, 0
-        with self._translated():
+        with self._writing():
             self._file = stack.enter_context(path.open("wb", buffering=0)) if path else None
 
     def add(self, chunk: bytes) -> None:
         if self._file is None:
             return
         fits = chunk[: max(0, LOG_BYTES - self._written)]
-        with self._translated():
+        with self._writing():
             self._file.write(fits)
         self._written += len(fits)
         self._left_out += len(chunk) - len(fits)
@@ -215,19 +216,11 @@ class _Log:
             return
         end = tail.encode()[-self._left_out :]
         gap = self._left_out - len(end)
-        with self._translated():
+        with self._writing():
             self._file.write((f"\n[{gap} bytes left out]\n".encode() if gap else b"") + end)
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise Infrastructure(
-                f"the log {self._path} can't be written: {error.strerror}",
-                remedy="free space, or set TMPDIR to a folder with room that is writable",
-                reason="disk",
-            ) from error
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return scratch.writing(self._path) if self._path else contextlib.nullcontext()
 
 
 def _pump(

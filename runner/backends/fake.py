@@ -26,7 +26,7 @@ import orjson
 
 from runner import keys
 from runner.backends import Device, ExportReport, Measurement, Window, chosen
-from runner.backends.qaic_flags import PARAMETERS, PRECISIONS, capacity, compile_flags, estimate
+from runner.backends.qaic.flags import PARAMETERS, PRECISIONS, capacity, compile_flags, estimate
 from runner.cells import Cell
 from runner.errors import BadInput, Infeasible, Infrastructure, PointFailed, Problem
 from runner.keys import ExportRequest

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from runner.backends import Bench, Device, Exporter
-from runner.backends.qaic_flags import PARAMETERS, PRECISIONS, capacity, compile_flags, estimate
+from runner.backends.qaic.flags import PARAMETERS, PRECISIONS, capacity, compile_flags, estimate
 from runner.cells import Cell
 from runner.errors import Infrastructure
 
