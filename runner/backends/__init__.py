@@ -21,6 +21,9 @@ from runner.cells import Cell
 from runner.errors import BadInput, Problem
 from runner.keys import ExportRequest
 
+# Every backend feeds images of N(0,1) drawn from this seed.
+INPUT_SEED = 20240229
+
 
 @dataclass(frozen=True)
 class Capacity:
