@@ -95,9 +95,8 @@ def open_bench(device: Device) -> Iterator[Bench]:
     from runner.backends.qaic import bench, locks
 
     found = sdk.find()
-    limits = bench.Limits()
-    with locks.held(bench.lock_name(device.target), f"card {device.id}", limit_s=limits.lock_s):
+    with locks.held(bench.lock_name(device.target), f"card {device.id}", limit_s=bench.LOCK_S):
         with scratch.writing(Path("the temporary folder")):
             folder = tempfile.TemporaryDirectory(prefix="aicsweep-run-", ignore_cleanup_errors=True)
         with folder as path:
-            yield bench.CardBench(found, device, Path(path), limits)
+            yield bench.CardBench(found, device, Path(path), bench.Limits())

@@ -30,17 +30,18 @@ from runner.backends.qaic.sdk import Sdk
 from runner.cells import Cell
 from runner.errors import Infrastructure, PointFailed
 
+# Longest wait for another aicsweep to leave the card.
+LOCK_S = 30.0
 VERSION_UNKNOWN, FEWER_INPUTS, OUTPUT_VARIES = "sdk-version-unknown", "fewer-inputs", "output-varies"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Longest waits in seconds: for an answer of the query, over the runner's own time, for another
-    aicsweep to leave the card, and for neighbours measured by another one."""
+    """Longest waits in seconds: for an answer of the query, over the runner's own time, and for
+    neighbours that another aicsweep measures."""
 
     query_s: float = device.QUERY_LIMIT_S
     run_margin_s: float = run.MARGIN_S
-    lock_s: float = 30.0
     neighbours_s: float = 1800.0
     gate: gate.Limits = field(default_factory=gate.Limits)
 

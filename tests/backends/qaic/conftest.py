@@ -21,7 +21,6 @@ Measure = Callable[..., Measurement]
 QUICK = bench.Limits(
     query_s=20.0,
     run_margin_s=30.0,
-    lock_s=1.0,
     neighbours_s=20.0,
     gate=gate.Limits(boot_s=0.5, free_s=0.5, cool_s=0.5, settle_s=0.5, poll_s=0.01, settle_poll_s=0.01),
 )
