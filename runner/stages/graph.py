@@ -117,6 +117,7 @@ def _from_file(request: ExportRequest, folder: Path) -> ExportReport:
         raise PointFailed(
             "export", "image-size", f"{request.location} takes {shape[2]}x{shape[3]}", remedy="set grid.imageSize"
         )  # fmt: skip
+    _name_dimensions(model.graph, inputs[0], request.image_size)
     path = folder / "model.onnx"
     clipped = _clip_and_save(model, path)
     pixels = np.random.default_rng(0).standard_normal(
@@ -139,6 +140,27 @@ def _from_file(request: ExportRequest, folder: Path) -> ExportReport:
         peak_memory_bytes=0,
         versions={},
     )
+
+
+def _name_dimensions(graph: Any, pixels: Any, image_size: int) -> None:
+    """Call the batch what our own exports call it (compilers bind it by name) and fix the image's size."""
+    dims = pixels.type.tensor_type.shape.dim
+    batch = dims[0].dim_param
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if batch and dim.dim_param == batch:
+                dim.dim_param = BATCH
+    dims[0].dim_param = BATCH
+    unset = [
+        (dim, size)
+        for dim, size in zip(dims[1:], (3, image_size, image_size), strict=True)
+        if not dim.dim_value
+    ]
+    for dim, size in unset:
+        dim.dim_value = size
+    if unset:
+        # Shapes noted under the names that are gone would contradict.
+        del graph.value_info[:]
 
 
 def _clip_and_save(model: Any, path: Path) -> int:

@@ -123,12 +123,14 @@ def test_a_worker_that_is_killed_costs_its_model_only(exporter, tmp_path):
     assert exporter.export(request("torchvision:shufflenet_v2_x0_5", 64), tmp_path / "next").opset == 13
 
 
-def onnx_file(path: Path, batch: str | int = "n", scale: float = 1.0) -> ExportRequest:
+def onnx_file(
+    path: Path, batch: str | int | None = "n", scale: float = 1.0, edge: str | int = 32
+) -> ExportRequest:
     weights = numpy_helper.from_array(np.full((4, 3, 3, 3), scale, dtype=np.float32), "w")
     graph = helper.make_graph(
         [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["y"])],
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 32, 32])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, edge, edge])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 4, 1, 1])],
         [weights],
     )
@@ -148,6 +150,17 @@ def test_an_onnx_file_is_taken_as_it_is_and_clipped(exporter, tmp_path):
     )
     model = onnx.load(str(tmp_path / "out" / "model.onnx"))
     assert numpy_helper.to_array(model.graph.initializer[0]).max() == 65504
+
+
+@pytest.mark.parametrize("batch", ["n", "batch_size", None])
+@pytest.mark.parametrize("edge", ["side", 32])
+def test_dimensions_of_an_onnx_file_are_named_as_in_our_own_exports(exporter, tmp_path, batch, edge):
+    (tmp_path / "out").mkdir()
+    exporter.export(onnx_file(tmp_path / "x.onnx", batch=batch, edge=edge), tmp_path / "out")
+    graph = onnx.load(str(tmp_path / "out" / "model.onnx")).graph
+    shape = [d.dim_param or d.dim_value for d in graph.input[0].type.tensor_type.shape.dim]
+    assert shape == ["batch_size", 3, 32, 32]
+    assert run(tmp_path / "out" / "model.onnx", "x", 2, 32).shape == (2, 4, 1, 1)
 
 
 def test_onnx_files_that_cannot_be_swept(exporter, tmp_path):
