@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner import __version__
+from runner import __version__, cli_host
 from runner.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -89,7 +89,7 @@ def run(file: Path, backend: str | None, store: str | None, devices: str) -> Non
       aicsweep run sweeps/quickstart.yaml
       aicsweep run sweeps/quickstart.yaml --store s3://bench/aicsweep
     """
-    from runner import backends, engine, merge, progress, tables
+    from runner import backends, engine, merge, progress, scratch, tables
     from runner.store import open_store
 
     sweep = _load(file, backend)
@@ -105,7 +105,13 @@ def run(file: Path, backend: str | None, store: str | None, devices: str) -> Non
     with progress.reporter() as reporter:
         loaded = backends.load(sweep.spec.backend)
         place = engine.Workplace(
-            sweep, loaded, root, sweep.store_prefix(), _cache(), reporter, loaded.devices(devices)
+            sweep,
+            loaded,
+            root,
+            sweep.store_prefix(),
+            scratch.artifact_cache(),
+            reporter,
+            loaded.devices(devices),
         )
         try:
             outcome = engine.run(place)
@@ -203,6 +209,10 @@ def models() -> None:
         click.echo(f"{name:<22} {len(members)} models")
 
 
+cli.add_command(cli_host.devices)
+cli.add_command(cli_host.doctor)
+
+
 def main() -> None:
     """Entry point: errors meant for people become text and an exit code, never a traceback."""
     try:
@@ -233,11 +243,6 @@ def _made_plan(sweep: Sweep) -> Any:
     from runner import admission, backends, lut
 
     return admission.make_plan(sweep, backends.load(sweep.spec.backend), lut.shipped())
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "aicsweep" / "artifacts"
 
 
 def _home(path: str, name: str | None) -> Store:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from runner.errors import Infrastructure
+
+
+def artifact_cache() -> Path:
+    """Where this user's copies of artefacts lie."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "aicsweep" / "artifacts"
 
 
 @contextlib.contextmanager

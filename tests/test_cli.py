@@ -141,10 +141,10 @@ def test_a_sweep_on_s3_is_read_back_from_there(folder, s3_bucket):
     assert not (folder / "aicsweep-results").exists()
 
 
-def test_cards_cannot_be_run_yet_and_that_is_said(folder):
-    done = aicsweep("run", "small.yaml", "--backend", "qaic", cwd=folder, AICSWEEP_FAKE="")
+def test_cards_without_their_sdk_are_not_run_and_that_is_said(folder):
+    done = aicsweep("run", "small.yaml", "--backend", "qaic", cwd=folder, AICSWEEP_SDK=str(folder))
     assert done.returncode == 3
-    assert "does not run them yet" in done.stderr
+    assert f"no SDK in {folder} (named by AICSWEEP_SDK)" in done.stderr
     assert "Traceback" not in done.stderr
 
 

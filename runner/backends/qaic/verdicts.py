@@ -106,6 +106,9 @@ def judge(
         return PointFailed(stage, "time-limit", message, log_tail=ended.log_tail)
     if ended.killed:
         message = f"{ended.tool} was killed, as the kernel does when the host's memory runs out"
+        if stage == "run":
+            # Running takes little memory: somebody else used it up.
+            return Infrastructure(message, remedy="look at what else runs on this host", reason="killed")
         return PointFailed(stage, "killed", message, log_tail=ended.log_tail)
     if ended.signal is not None:
         message = f"{ended.tool} was ended by {signal.Signals(ended.signal).name}"

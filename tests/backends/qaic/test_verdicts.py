@@ -91,6 +91,15 @@ def test_the_limit_comes_before_the_signal_before_the_text_before_the_code() -> 
     assert judge("", missing=True, exit_code=0).reason == "no-statistics"  # type: ignore[attr-defined]
 
 
+def test_out_of_host_memory_is_the_points_fault_only_when_compiling() -> None:
+    killed = replace(GOOD, exit_code=None, signal=signal.SIGKILL)
+    compiling = verdicts.judge("compile", cell(), killed, limit_s=9.0)
+    running = verdicts.judge("run", cell(), killed, limit_s=9.0)
+    assert isinstance(compiling, PointFailed)
+    assert isinstance(running, Infrastructure)
+    assert compiling.reason == running.reason == "killed"
+
+
 def test_a_text_alone_is_no_failure() -> None:
     recovered = replace(GOOD, stderr_tail="Device Busy, retry\n")
     assert verdicts.judge("run", cell(), recovered, limit_s=9.0) is None
