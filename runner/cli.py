@@ -52,6 +52,9 @@ def cli() -> None:
 _backend = click.option(
     "--backend", type=click.Choice(["onnxruntime", "qaic", "fake"]), help="Instead of spec.backend."
 )
+_weights = click.option(
+    "--weights", type=click.Choice(["pretrained", "random"]), help="Instead of spec.weights."
+)
 _store = click.option(
     "--store", metavar="URL", help="Folder or s3://BUCKET/PREFIX, instead of spec.results.url."
 )
@@ -61,8 +64,9 @@ _file = click.argument("file", type=click.Path(path_type=Path))
 @cli.command()
 @_file
 @_backend
+@_weights
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def plan(file: Path, backend: str | None, output: str) -> None:
+def plan(file: Path, backend: str | None, weights: str | None, output: str) -> None:
     """Show what FILE would run: models, cells, slots, exports, binaries, lots, time and storage.
 
     \b
@@ -70,18 +74,19 @@ def plan(file: Path, backend: str | None, output: str) -> None:
     """
     from runner import overview
 
-    summary = overview.of_plan(_made_plan(_load(file, backend)))
+    summary = overview.of_plan(_made_plan(_load(file, backend, weights)))
     click.echo(overview.as_json(summary) if output == "json" else overview.as_text(summary))
 
 
 @cli.command()
 @_file
 @_backend
+@_weights
 @_store
 @click.option(
     "--devices", default="all", show_default=True, metavar="IDS", help="Which cards of this host: all or 0,2."
 )
-def run(file: Path, backend: str | None, store: str | None, devices: str) -> None:
+def run(file: Path, backend: str | None, weights: str | None, store: str | None, devices: str) -> None:
     """Run FILE on this machine and print its table. What the store has already is not measured again.
 
     \b
@@ -92,15 +97,12 @@ def run(file: Path, backend: str | None, store: str | None, devices: str) -> Non
     from runner import backends, engine, merge, progress, scratch, tables
     from runner.store import open_store
 
-    sweep = _load(file, backend)
+    sweep = _load(file, backend, weights)
     url = store or sweep.spec.results.url or DEFAULT_STORE
     root = open_store(url)
-    again = (
-        f"aicsweep run {file}"
-        + (f" --backend {backend}" if backend else "")
-        + (f" --store {store}" if store else "")
-        + (f" --devices {devices}" if devices != "all" else "")
-    )
+    given = {"backend": backend, "weights": weights, "store": store, "devices": devices}
+    options = [f"--{name} {value}" for name, value in given.items() if value not in (None, "all")]
+    again = " ".join(["aicsweep run", str(file), *options])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with progress.reporter() as reporter:
         loaded = backends.load(sweep.spec.backend)
@@ -230,13 +232,13 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _load(file: Path, backend: str | None) -> Sweep:
+def _load(file: Path, backend: str | None, weights: str | None) -> Sweep:
+    """The Sweep in `file`, with what the command's options say instead."""
     from runner.sweepfile import load_sweep
 
     sweep = load_sweep(file)
-    if backend:
-        sweep = sweep.model_copy(update={"spec": sweep.spec.model_copy(update={"backend": backend})})
-    return sweep
+    given = {name: value for name, value in {"backend": backend, "weights": weights}.items() if value}
+    return sweep.model_copy(update={"spec": sweep.spec.model_copy(update=given)})
 
 
 def _made_plan(sweep: Sweep) -> Any:
