@@ -8,7 +8,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 TORCH_VERSIONS := $(shell sed -nE 's/^((torch|torchvision)==[^ ]+).*/\1/p' requirements/export.txt 2>/dev/null)
 
-.PHONY: help setup demo test lint typecheck generate verify bench clean
+.PHONY: help setup demo test lint typecheck generate verify bench cluster-up cluster-down clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -65,6 +65,12 @@ verify: .venv/.dev  ## Check that the requirement files fit pyproject.toml
 
 bench: .venv/.dev  ## Speed, each as a ratio to a naive reference measured in the same run
 	@$(BIN)/python -m benchmarks
+
+cluster-up: .venv/.dev  ## Start a Kubernetes with simulated nodes; prints what to export
+	@$(BIN)/python -m tests.cluster up
+
+cluster-down: .venv/.dev  ## End it
+	@$(BIN)/python -m tests.cluster down
 
 clean:  ## Remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -9,12 +9,11 @@ from __future__ import annotations
 import functools
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.ports import free_ports
 
 ADMIN_KEY, READER_KEY, SECRET_KEY = "testadmin", "testreader", "testsecret"
 
@@ -94,15 +95,6 @@ def running(folder: Path) -> Iterator[S3Server]:
         finally:
             _stop(process)
     raise RuntimeError(f"no S3 server after {_STARTS} starts:\n{(folder / 'log').read_text()[-4000:]}")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 def _start(folder: Path, data: Path) -> tuple[subprocess.Popen[bytes], S3Server]:

@@ -20,7 +20,8 @@ import pytest
 from runner.errors import BadInput, StoreError
 from runner.store import NotFound, Store, open_store
 from runner.store_errors import Where, translate
-from tests.s3_server import READER_KEY, S3Server, free_ports
+from tests.ports import free_ports
+from tests.s3_server import READER_KEY, S3Server
 
 
 def keys_of(store: Store, prefix: str = "") -> list[str]:

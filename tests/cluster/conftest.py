@@ -1,0 +1,41 @@
+"""The cluster that all tests of this folder share, and a namespace of its own for each test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import binaries
+from tests.cluster.cluster import Cluster, running
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Programs are made before the first test, outside every test's time limit and where one sees it."""
+    if session.config.option.collectonly or not binaries.missing():
+        return
+    if any(item.get_closest_marker("cluster") for item in session.items):
+        capture = session.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            binaries.ensure(lambda text: print(f"\ntest cluster: {text}", flush=True))
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One for all tests: own control plane and simulated nodes, or the cluster of KUBECONFIG_E2E."""
+    given = os.environ.get("KUBECONFIG_E2E")
+    folder = tmp_path_factory.mktemp("cluster")
+    with running(folder, kubeconfig=Path(given).absolute() if given else None) as started:
+        yield started
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A fresh one, deleted afterwards without waiting for it."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
