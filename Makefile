@@ -57,11 +57,12 @@ lint: .venv/.dev  ## ruff, mypy, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-generate: .venv/.core  ## Pin what pyproject.toml adds (UPGRADE=1: everything anew)
+generate: .venv/.core  ## Make what is made from other files: CRD, schema, reference, pins (UPGRADE=1: all pins anew)
 	@bash requirements/pin.sh $(BIN)/uv
+	@$(BIN)/python -m k8s.generate
 
-verify: .venv/.dev  ## Check that the requirement files fit pyproject.toml
-	@$(BIN)/python -m pytest -q tests/test_requirements.py
+verify: .venv/.dev  ## Check that what is made from other files is not stale
+	@$(BIN)/python -m pytest -q tests/test_requirements.py tests/k8s/test_generate.py
 
 bench: .venv/.dev  ## Speed, each as a ratio to a naive reference measured in the same run
 	@$(BIN)/python -m benchmarks

@@ -7,9 +7,10 @@ arithmetic over the whole grid is in `cells`. A file or object becomes a Sweep i
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -26,11 +27,16 @@ Weights = Literal["pretrained", "random"]
 
 # Words an axis may hold in place of a value: the look-up row's, none, as many as cores, as many as fit.
 LUT, NONE, CORES, FILL = "lut", "none", "cores", "fill"
+# Those that stand for another value in each cell, so that nothing can be excluded by them.
+NOT_IN_EXCLUDE = {"instances": (FILL,), "mos": (LUT, CORES), "extra": (LUT,)}
 
 # NSPs of one SoC by SKU (vendor's architecture page): the most cores x instances one card runs.
 NSPS = {"std": 14, "pro": 16, "ultra": 16}
 
 MAX_CELLS = 1_000_000
+MAX_CORES = 1024
+MAX_MOS = 16
+_MOS_TEXT = rf"^({LUT}|{NONE}|{CORES}|([1-9]|1[0-6])(,([1-9]|1[0-6])){{0,15}})$"
 
 T = TypeVar("T")
 
@@ -66,28 +72,35 @@ def _distinct_models(references: tuple[str, ...]) -> tuple[str, ...]:
     return references
 
 
-def _fill_or_count(value: int | str) -> int | str:
+def _instances(value: int | str) -> int | str:
     if isinstance(value, str) and value != FILL:
         raise PydanticCustomError("instances", "{value} is neither a count nor fill", {"value": repr(value)})
-    return _at_least_one(value)
+    return _within(value, MAX_CORES)
 
 
-def _mos_value(value: int | str) -> int | str:
-    if isinstance(value, str) and value not in (LUT, NONE, CORES):
-        parts = value.split(",")
-        if not all(part.isdigit() and 1 <= int(part) <= 16 for part in parts):
-            raise PydanticCustomError(
-                "mos",
-                "{value} is not a MOS: a number, a list such as '1,7' (one per SDP cluster), lut, none or cores",
-                {"value": repr(value)},
-            )
-    return _at_least_one(value)
+def _mos(value: int | str) -> int | str:
+    if isinstance(value, str) and not re.fullmatch(_MOS_TEXT, value):
+        raise PydanticCustomError(
+            "mos",
+            "{value} is not a MOS: a number, a list such as '1,7' (one per SDP cluster), lut, none or cores",
+            {"value": repr(value)},
+        )
+    return _within(value, MAX_MOS)
 
 
-def _at_least_one(value: int | str) -> int | str:
-    if isinstance(value, int) and value < 1:
-        raise PydanticCustomError("minimum", "{value} is less than 1", {"value": value})
+def _within(value: int | str, most: int) -> int | str:
+    if isinstance(value, int) and not 1 <= value <= most:
+        text = "{value} is less than 1" if value < 1 else "{value} is more than {most}"
+        raise PydanticCustomError("range", text, {"value": value, "most": most})
     return value
+
+
+def _int_or_text(most: int, pattern: str, max_length: int) -> WithJsonSchema:
+    """The schema of a number from 1 to `most`, or a text; the validators say the same in words."""
+    number = {"type": "integer", "minimum": 1, "maximum": most}
+    return WithJsonSchema(
+        {"anyOf": [number, {"type": "string", "pattern": pattern, "maxLength": max_length}]}
+    )
 
 
 class Strict(BaseModel):
@@ -99,72 +112,69 @@ class Strict(BaseModel):
 
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
-Cores = Annotated[int, Field(ge=1, le=1024)]
 ModelReference = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_model_reference)]
-MAX_AXIS = 64
+Instances = Annotated[int | str, AfterValidator(_instances), _int_or_text(MAX_CORES, f"^{FILL}$", len(FILL))]
+Mos = Annotated[int | str, AfterValidator(_mos), _int_or_text(MAX_MOS, _MOS_TEXT, 64)]
+_DISTINCT: Any = {"uniqueItems": True}
+Axis = Annotated[
+    tuple[T, ...],
+    Field(min_length=1, max_length=64, json_schema_extra=_DISTINCT),
+    AfterValidator(_unique),
+]
+Models = Annotated[
+    tuple[ModelReference, ...],
+    Field(min_length=1, max_length=256, json_schema_extra=_DISTINCT),
+    AfterValidator(_unique),
+    AfterValidator(_distinct_models),
+]
 
 
 def _axis(description: str) -> Any:
-    return Field(default=None, min_length=1, max_length=MAX_AXIS, description=description)
+    return Field(default=None, description=description)
 
 
 class Axes(Strict):
     """Values to try, one list per parameter; the points are their cross product."""
 
-    cores: Annotated[tuple[Cores, ...], AfterValidator(_unique)] | None = _axis(
+    cores: Axis[Annotated[int, Field(ge=1, le=MAX_CORES)]] | None = _axis(
         "Cores (NSPs) of one instance. On onnxruntime: threads, each on a physical core of its own."
     )
-    instances: (
-        Annotated[tuple[Annotated[int | str, AfterValidator(_fill_or_count)], ...], AfterValidator(_unique)]
-        | None
-    ) = _axis("Instances side by side, or `fill`: as many as fit beside the given cores.")
-    batch_size: (
-        Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], AfterValidator(_unique)] | None
-    ) = _axis("Images per inference.")
-    set_size: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], AfterValidator(_unique)] | None = (
-        _axis("Inferences in flight per instance.")
+    instances: Axis[Instances] | None = _axis(
+        "Instances side by side, or `fill`: as many as fit beside the given cores."
     )
-    ols: Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], AfterValidator(_unique)] | None = _axis(
+    batch_size: Axis[Annotated[int, Field(ge=1, le=4096)]] | None = _axis("Images per inference.")
+    set_size: Axis[Annotated[int, Field(ge=1, le=64)]] | None = _axis("Inferences in flight per instance.")
+    ols: Axis[Annotated[int, Field(ge=1, le=16)]] | None = _axis(
         "Compiler's factor of splitting operations (qaic)."
     )
-    mos: (
-        Annotated[tuple[Annotated[int | str, AfterValidator(_mos_value)], ...], AfterValidator(_unique)]
-        | None
-    ) = _axis(
+    mos: Axis[Mos] | None = _axis(
         "Cores an output channel is split over (qaic): a number, a list such as '1,7' for SDP clusters, "
         "`lut` (the look-up row's), `none` or `cores` (as many as the instance has)."
     )
-    image_size: (
-        Annotated[tuple[Annotated[int, Field(ge=8, le=4096)], ...], AfterValidator(_unique)] | None
-    ) = _axis("Edge of the square input in pixels; by default the model's own.")
-    opset: Annotated[tuple[Annotated[int, Field(ge=9, le=25)], ...], AfterValidator(_unique)] | None = _axis(
-        "ONNX opset of the export; 13 by default."
+    image_size: Axis[Annotated[int, Field(ge=8, le=4096)]] | None = _axis(
+        "Edge of the square input in pixels; by default the model's own."
     )
-    precision: Annotated[tuple[Precision, ...], AfterValidator(_unique)] | None = _axis(
+    opset: Axis[Annotated[int, Field(ge=9, le=25)]] | None = _axis("ONNX opset of the export; 13 by default.")
+    precision: Axis[Precision] | None = _axis(
         "Number format of the compiled model; by default the backend's (qaic fp16, onnxruntime fp32)."
     )
-    extra: Annotated[tuple[Annotated[str, Field(max_length=1024)], ...], AfterValidator(_unique)] | None = (
-        _axis(
-            "Further compiler flags (qaic), each entry one shell-quoted text; `lut` takes the look-up row's, "
-            "an empty text passes none."
-        )
+    extra: Axis[Annotated[str, Field(max_length=1024)]] | None = _axis(
+        "Further compiler flags (qaic), each entry one shell-quoted text; `lut` takes the look-up row's, "
+        "an empty text passes none."
     )
 
 
 class Points(Axes):
     """An additional grid, or a filter, for some models and objectives."""
 
-    models: Annotated[tuple[ModelReference, ...], AfterValidator(_distinct_models)] | None = Field(
-        default=None, min_length=1, max_length=64, description="Only these models; all if absent."
-    )
-    objectives: Annotated[tuple[Objective, ...], AfterValidator(_unique)] | None = Field(
-        default=None, min_length=1, max_length=3, description="Only these objectives; all if absent."
+    models: Models | None = Field(default=None, description="Only these models; all if absent.")
+    objectives: Axis[Objective] | None = Field(
+        default=None, description="Only these objectives; all if absent."
     )
 
 
 def _plain_values(points: Points) -> Points:
-    words = {"instances": (FILL,), "mos": (LUT, CORES), "extra": (LUT,)}
-    for name, unfit in words.items():
+    for name, unfit in NOT_IN_EXCLUDE.items():
         for value in getattr(points, name) or ():
             if value in unfit:
                 raise PydanticCustomError(
@@ -226,17 +236,33 @@ class Limits(Strict):
 class Toleration(Strict):
     """A Kubernetes toleration."""
 
-    key: str = Field(default="", max_length=317)
-    operator: Literal["Exists", "Equal"] = "Equal"
-    value: str = Field(default="", max_length=63)
-    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+    key: str = Field(default="", max_length=317, description="Of the taint; empty with Exists: every taint.")
+    operator: Literal["Exists", "Equal"] = Field(
+        default="Equal", description="Exists tolerates whatever value the taint has."
+    )
+    value: str = Field(default="", max_length=63, description="Of the taint, with Equal.")
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
+        default="", description="Of the taint; empty: every effect."
+    )
+
+
+def _complete_toleration(toleration: Toleration) -> Toleration:
+    """What the API server says of a pod's tolerations, said of the Sweep, where its author reads it."""
+    if toleration.operator == "Exists" and toleration.value:
+        raise PydanticCustomError("toleration", "operator Exists takes no value")
+    if toleration.operator == "Equal" and not toleration.key:
+        raise PydanticCustomError("toleration", "operator Equal needs a key")
+    return toleration
+
+
+_QUANTITY = r"^[1-9][0-9]*(Mi|Gi)$"
 
 
 class PodResources(Strict):
     """CPU and memory of one kind of pod; requests equal limits."""
 
     cpu: int = Field(default=2, ge=1, le=1024, description="Whole CPUs.")
-    memory: str = Field(default="8Gi", pattern=r"^[1-9][0-9]*(Mi|Gi)$", max_length=16)
+    memory: str = Field(default="8Gi", pattern=_QUANTITY, max_length=16, description="In Mi or Gi.")
 
 
 Labels = dict[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=63)]]
@@ -247,25 +273,39 @@ class Pods(Strict):
 
     build: PodResources = Field(default=PodResources(), description="Pods that export and compile.")
     measure: PodResources = Field(default=PodResources(), description="Pods that hold a device.")
-    build_image: str = Field(default="", max_length=512, description="Empty: the controller's default.")
-    measure_image: str = Field(default="", max_length=512, description="Empty: the controller's default.")
-    image_pull_secrets: tuple[Name, ...] = Field(default=(), max_length=8)
-    build_node_selector: Labels = Field(default={}, max_length=16)
-    measure_node_selector: Labels = Field(default={}, max_length=16)
-    tolerations: tuple[Toleration, ...] = Field(default=(), max_length=16)
+    build_image: str = Field(
+        default="", max_length=512, description="Image of build pods. Empty: the controller's default."
+    )
+    measure_image: str = Field(
+        default="", max_length=512, description="Image of measure pods. Empty: the controller's default."
+    )
+    image_pull_secrets: tuple[Name, ...] = Field(
+        default=(), max_length=8, description="Secrets with registry credentials, in the Sweep's namespace."
+    )
+    build_node_selector: Labels = Field(
+        default={}, max_length=16, description="Labels of nodes for build pods."
+    )
+    measure_node_selector: Labels = Field(
+        default={}, max_length=16, description="Labels of nodes for measure pods."
+    )
+    tolerations: tuple[Annotated[Toleration, AfterValidator(_complete_toleration)], ...] = Field(
+        default=(), max_length=16, description="Taints that all pods of the Sweep tolerate."
+    )
     device_resource: str = Field(
         default="qualcomm.com/qaic", max_length=253, description="Extended resource of one device."
     )
     device_group: int = Field(
         default=995, ge=0, le=2_147_483_647, description="GID that may open the device."
     )
-    shm_size: str = Field(default="2Gi", pattern=r"^[1-9][0-9]*(Mi|Gi)$", max_length=16)
+    shm_size: str = Field(
+        default="2Gi", pattern=_QUANTITY, max_length=16, description="Size of /dev/shm in measure pods."
+    )
     cache_claim: str = Field(
         default="", max_length=253, description="PersistentVolumeClaim with model weights."
     )
     hf_token_secret_name: str = Field(default="", max_length=253, description="Secret with the key HF_TOKEN.")
     queue_name: str = Field(default="", max_length=63, description="Kueue LocalQueue of all Jobs.")
-    priority_class_name: str = Field(default="", max_length=253)
+    priority_class_name: str = Field(default="", max_length=253, description="PriorityClass of all pods.")
     build_on_device_nodes: bool = Field(default=False, description="Let export and compile run beside cards.")
 
 
@@ -286,19 +326,15 @@ class SweepSpec(Strict):
     hardware: Literal["std", "pro", "ultra"] = Field(
         default="std", description="AIC100 SKU: std has 14 NSPs, pro and ultra 16. Verified on the card."
     )
-    models: Annotated[tuple[ModelReference, ...], AfterValidator(_distinct_models)] = Field(
-        min_length=1,
-        max_length=256,
+    models: Models = Field(
         description="Catalogue names, groups (all, resnets, ...), torchvision:NAME, hf:OWNER/NAME[@REVISION], "
         "onnx:PATH.",
     )
     weights: Weights = Field(
         default="pretrained", description="random needs no download; it is said on every row."
     )
-    objectives: Annotated[tuple[Objective, ...], AfterValidator(_unique)] = Field(
+    objectives: Axis[Objective] = Field(
         default=("best-throughput",),
-        min_length=1,
-        max_length=3,
         description="Each takes its row of the look-up table as the base of the grid, and ranks by it.",
     )
     grid: Axes = Field(default=Axes(), description="An axis given here replaces that parameter of the base.")
@@ -335,7 +371,7 @@ class Metadata(BaseModel):
 
 
 class Sweep(BaseModel):
-    """One Sweep document."""
+    """Models, objectives and grids to measure; and, in a cluster, how far that is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

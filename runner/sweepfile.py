@@ -24,6 +24,8 @@ MAX_DEPTH = 32
 MAX_NODES = 20_000
 
 _TOO_DEEP = Problem("", f"nested deeper than {MAX_DEPTH} levels")
+_TOO_LARGE = f"larger than {MAX_BYTES // 1024} KiB"
+_SPLIT = "split the sweep, or name groups of models and grids instead of single points"
 
 Path_ = tuple[str | int, ...]
 
@@ -41,14 +43,17 @@ def load_sweep(path: Path) -> Sweep:
 def parse_sweep(data: bytes, *, source: str = "") -> Sweep:
     """The Sweep that YAML (or JSON) `data` holds. Raises BadInput with every problem."""
     if len(data) > MAX_BYTES:
-        remedy = "split the sweep, or name groups of models and grids instead of single points"
-        raise BadInput([Problem("", f"larger than {MAX_BYTES // 1024} KiB", remedy)], source=source)
+        raise BadInput([Problem("", _TOO_LARGE, _SPLIT)], source=source)
     document = _Document(data, source)
     return _validated(document.value, document.lines, source)
 
 
 def sweep_from_object(value: Mapping[str, Any], *, source: str = "") -> Sweep:
     """The Sweep that an already parsed object (the API server's) holds. Raises BadInput."""
+    # Of the object itself the API server writes more than the author did.
+    size = len(orjson.dumps(value.get("spec")))
+    if size > MAX_BYTES:
+        raise BadInput([Problem("spec", _TOO_LARGE, _SPLIT)], source=source)
     return _validated(value, {}, source)
 
 

@@ -12,6 +12,8 @@ import pytest
 from tests.cluster import binaries
 from tests.cluster.cluster import Cluster, running
 
+DEFINITION = Path(__file__).parents[2] / "k8s/crd/sweeps.aicsweep.dev.yaml"
+
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Programs are made before the first test, outside every test's time limit and where one sees it."""
@@ -39,3 +41,11 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("create", "namespace", name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def sweeps(cluster: Cluster) -> Cluster:
+    """The cluster, once it serves Sweeps by the committed definition."""
+    cluster.kubectl("apply", "--server-side", "--validate=strict", "-f", str(DEFINITION))
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(DEFINITION))
+    return cluster

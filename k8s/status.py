@@ -1,0 +1,96 @@
+"""What the controller says of a Sweep: `status`, small whatever the size of the sweep.
+
+Every field is bounded so that the largest possible status stays below 16 KiB: the API server's cost of a
+write grows with the size of the object, not of the change. Derived from what is observed, never a to-do list.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Phase = Literal[
+    "Invalid", "Pending", "Planning", "Exporting", "Measuring", "Merging", "Suspended", "Complete", "Failed"
+]
+ConditionType = Literal["Valid", "Progressing", "Complete", "Failed", "Suspended", "OverBudget"]
+
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Seconds = Annotated[float, Field(ge=0)]
+# Keyed by type: two writers of conditions do not undo each other.
+_BY_TYPE: Any = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+
+
+class Reported(BaseModel):
+    """Written by the controller alone; names in YAML are camelCase."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Cells(Reported):
+    """Slots by verdict. Exact after a merge; until then lower bounds that never fall."""
+
+    total: Count = Field(default=0, description="Slots that the sweep wants, unfit ones included.")
+    unfit: Count = Field(default=0, description="Points the hardware has no room for; never tried.")
+    done: Count = Field(
+        default=0, description="Slots that need no more work: ok, infeasible or failed for good."
+    )
+    ok: Count = Field(default=0, description="Measured.")
+    failed: Count = Field(default=0, description="Tried, with a reason in the table.")
+    infeasible: Count = Field(default=0, description="Can't work with these flags on this hardware.")
+    missing: Count = Field(default=0, description="Given up without a verdict: target or store was away.")
+
+
+class DeviceSeconds(Reported):
+    """Device time, all rounds together."""
+
+    estimate: Seconds = Field(default=0.0, description="Of the whole sweep, as planned.")
+    used: Seconds = Field(default=0.0, description="Held by measure pods; the sum of measuring and overhead.")
+    measuring: Seconds = Field(default=0.0, description="Within measuring windows.")
+    overhead: Seconds = Field(default=0.0, description="Loading, warming up, waiting for the card to be fit.")
+    failed: Seconds = Field(default=0.0, description="Of what was used: on slots that failed.")
+    repeated: Seconds = Field(default=0.0, description="Of what was used: on slots measured before.")
+
+
+class Condition(Reported):
+    """As of all Kubernetes resources."""
+
+    type: ConditionType = Field(description="What is or is not so.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it is so.")
+    reason: str = Field(
+        min_length=1, max_length=64, pattern=r"^[A-Za-z]([A-Za-z0-9]*)$", description="A word for programs."
+    )
+    message: str = Field(default="", max_length=1024, description="A sentence for people.")
+    last_transition_time: str = Field(
+        max_length=32, json_schema_extra={"format": "date-time"}, description="When `status` last changed."
+    )
+    observed_generation: int = Field(default=0, ge=0, description="Of the spec it speaks of.")
+
+
+class SweepStatus(Reported):
+    """How far the sweep is, and where its table lies."""
+
+    observed_generation: int = Field(default=0, ge=0, description="Of the spec that all this speaks of.")
+    phase: Phase | None = Field(default=None, description="One word on where the sweep is.")
+    round: int = Field(default=0, ge=0, le=100, description="Of planning and measuring what is still wanted.")
+    cells: Cells | None = None
+    device_seconds: DeviceSeconds | None = None
+    device_hours: float | None = Field(
+        default=None, ge=0, description="deviceSeconds.used in hours, for the column of kubectl get."
+    )
+    eta: str | None = Field(
+        default=None,
+        max_length=32,
+        description="When it will have ended (UTC), or `unknown` while nothing runs.",
+    )
+    table_url: str | None = Field(default=None, max_length=1024, description="Of the newest table.")
+    plan_digest: str | None = Field(default=None, max_length=128, description="Of the round's plan.")
+    excluded_nodes: tuple[Annotated[str, Field(max_length=253)], ...] = Field(
+        default=(), max_length=16, description="Nodes that got nothing this round after failing twice."
+    )
+    waiting: str | None = Field(default=None, max_length=512, description="What it waits for, if it does.")
+    message: str | None = Field(default=None, max_length=2048, description="What a person should know or do.")
+    conditions: tuple[Condition, ...] = Field(
+        default=(), max_length=6, json_schema_extra=_BY_TYPE, description="At most one a type."
+    )
