@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from runner.errors import BadInput
-from runner.sweepfile import load_sweep, parse_sweep
+from runner.sweepfile import MAX_BYTES, load_sweep, parse_sweep, sweep_from_object
 
 GOOD = {
     "apiVersion": "aicsweep.dev/v1alpha1",
@@ -102,3 +102,28 @@ def test_the_same_model_by_two_names():
 
 def test_words_that_name_no_value_in_exclude():
     assert "names no value" in str(spec_problems(exclude=[{"instances": ["fill"]}]))
+
+
+@pytest.mark.parametrize("value", ["17", "1,17", "01", "1,", "1, 7", "²", ",".join("1" * 17), 0, 17])
+def test_what_is_no_mos(value):
+    assert list(spec_problems(grid={"mos": [value]})) == ["spec.grid.mos[0]"]
+
+
+@pytest.mark.parametrize("value", ["lut", "none", "cores", "16", "1,7", ",".join(["16"] * 16), 1, 16])
+def test_what_is_a_mos(value):
+    document = {**GOOD, "spec": {**GOOD["spec"], "grid": {"mos": [value]}}}
+    assert sweep_from_object(document).spec.grid.mos == (value,)
+
+
+def test_a_toleration_that_no_pod_may_have():
+    found = spec_problems(pods={"tolerations": [{"operator": "Exists", "value": "x"}, {"value": "x"}]})
+    assert "takes no value" in found["spec.pods.tolerations[0]"]
+    assert "needs a key" in found["spec.pods.tolerations[1]"]
+
+
+def test_a_large_object_is_refused_by_its_spec_alone():
+    fields = {"managedFields": [{"manager": "x" * MAX_BYTES}]}
+    assert sweep_from_object({**GOOD, "metadata": {"name": "a", **fields}}).name == "a"
+    large = {**GOOD, "spec": {"models": ["resnet50"], "pods": {"buildImage": "x" * MAX_BYTES}}}
+    with pytest.raises(BadInput, match="spec: larger than 64 KiB"):
+        sweep_from_object(large)
