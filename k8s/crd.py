@@ -12,13 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from k8s.names import GROUP, PLURAL, VERSION
 from k8s.status import SweepStatus
 from runner.spec import API_VERSION, KIND, NOT_IN_EXCLUDE, Metadata, Sweep, SweepSpec
 
 Schema = dict[str, Any]
 
-GROUP, VERSION = API_VERSION.split("/")
-PLURAL = "sweeps"
 NAME = f"{PLURAL}.{GROUP}"
 
 _KEPT = {
@@ -184,7 +183,7 @@ def _rules(path: str) -> list[Schema]:
         return [
             {
                 "rule": f"self.metadata.name.size() <= {name['maxLength']}",
-                "message": f"must not be longer than {name['maxLength']} characters: Jobs and labels are named after it",
+                "message": f"must have at most {name['maxLength']} characters; Jobs are named after it",
                 "fieldPath": ".metadata.name",
             },
             {

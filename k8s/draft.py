@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from k8s.status import MESSAGE_CHARACTERS, TEXT_CHARACTERS
+
 VALID, PROGRESSING, COMPLETE, FAILED = "Valid", "Progressing", "Complete", "Failed"
 SUSPENDED, OVER_BUDGET = "Suspended", "OverBudget"
 TERMINAL = (COMPLETE, FAILED)
-# The API server takes 32 KiB; the whole status stays below 16.
-MESSAGE_CHARACTERS = 2000
 
 
 class Draft:
@@ -47,7 +47,7 @@ class Draft:
     def text(self, name: str, value: str) -> None:
         """Set a text, or take the field away where it is empty."""
         if value:
-            self.status[name] = value[:MESSAGE_CHARACTERS]
+            self.status[name] = value[: TEXT_CHARACTERS[name]]
         else:
             self.status.pop(name, None)
 
@@ -98,3 +98,4 @@ class Draft:
     def seconds(self, **seconds: float) -> None:
         rounded = {name: round(value) for name, value in seconds.items()}
         self.status["deviceSeconds"] = {**self.status.get("deviceSeconds", {}), **rounded}
+        self.status["deviceHours"] = round(self.status["deviceSeconds"].get("used", 0) / 3600, 2)

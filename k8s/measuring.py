@@ -8,12 +8,12 @@ from k8s import account, jobs, names
 from k8s.actions import Patch
 from k8s.facts import PlanFacts, Wave, waves
 from k8s.observe import JobSeen
+from k8s.status import MOST_EXCLUDED
 from k8s.turn import Turn
 
 OPEN_WAVES = 2
 COMPILED_AHEAD = 2
 STRIKES_TO_EXCLUDE = 2
-MOST_EXCLUDED = 50
 
 
 def done(turn: Turn, facts: PlanFacts) -> bool:

@@ -113,7 +113,7 @@ REFUSED = {
     "toleration without key": (sweep(pods={"tolerations": [{"value": "x"}]}), "operator Equal needs a key"),
     "too many labels": (sweep(pods={"measureNodeSelector": {f"k{n}": "v" for n in range(17)}}), "spec.pods.measureNodeSelector: Too many: 17"),
     "a pod field of Kubernetes": (sweep(pods={"hostNetwork": True}), 'unknown field "spec.pods.hostNetwork"'),
-    "long name": (sweep(name="n" * 41), "metadata.name: Invalid value: must not be longer than 40 characters"),
+    "long name": (sweep(name="n" * 36), "metadata.name: Invalid value: must have at most 35 characters"),
     "name with a dot": (sweep(name="a.b"), "metadata.name: Invalid value: must be lower-case letters, digits and dashes"),
     "another version": (sweep() | {"apiVersion": "aicsweep.dev/v1"}, 'no matches for kind "Sweep" in version "aicsweep.dev/v1"'),
 }  # fmt: skip
@@ -210,7 +210,7 @@ def test_status_is_apart_and_shown_in_columns(sweeps, namespace):
         ({"phase": "Sleeping"}, "Unsupported value"),
         ({"cells": {"done": -1}}, "greater than or equal to 0"),
         ({"conditions": [{"type": "Valid", "status": "True"}]}, "conditions\\[0\\].reason: Required value"),
-        ({"excludedNodes": [f"node-{n}" for n in range(17)]}, "Too many: 17"),
+        ({"excludedNodes": [f"node-{n}" for n in range(51)]}, "Too many: 51"),
     ],
 )
 def test_a_wrong_status_is_refused(sweeps, namespace, wrong, words):

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from k8s import crd
+from runner.spec import API_VERSION
 
 SCHEMA = crd.sweep_schema()
 # By the documentation of CustomResourceDefinition; `anyOf` is allowed there only without types.
@@ -67,6 +68,10 @@ def test_rules_are_where_they_belong():
         "spec.measure.seconds": 1,
         "spec.pods.tolerations[]": 2,
     }
+
+
+def test_group_and_version_are_those_of_the_spec():
+    assert f"{crd.GROUP}/{crd.VERSION}" == API_VERSION
 
 
 def test_an_object_defaults_to_its_fields_defaults():

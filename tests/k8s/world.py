@@ -16,6 +16,7 @@ from k8s.actions import Create, Decision, Delete, Patch
 from k8s.decide import decide
 from k8s.jobs import Defaults
 from k8s.observe import device_nodes, observe, pods_wanted
+from k8s.status import SweepStatus
 
 DEFAULTS = Defaults(store="s3://bench/aicsweep")
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -82,6 +83,8 @@ class World:
                 case Patch(name, body):
                     self.jobs[name]["spec"].update(body["spec"])
         self.events += [event.reason for event in decision.events]
+        # As strict as the API server; a status it refuses would never be written.
+        SweepStatus.model_validate_json(json.dumps(decision.status), strict=True)
         self.sweep["status"] = decision.status
         held = sum(
             min(job["spec"]["completions"] - self._ended(job), job["spec"]["parallelism"])
