@@ -10,7 +10,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,8 +126,13 @@ class Cluster:
             "create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes})
         )
         self._nodes += names
-        self.kubectl("wait", "--for=condition=Ready", "--timeout=120s", *(f"node/{name}" for name in names))
+        # `kubectl wait` would watch them one after the other.
+        until(lambda: self._ready(prefix) >= count, timeout_s=120)
         return names
+
+    def _ready(self, prefix: str) -> int:
+        path = 'jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}'
+        return self.kubectl("get", "nodes", "-l", f"aicsweep.dev/nodes={prefix}", "-o", path).count("True")
 
     def remove_nodes(self, *names: str) -> None:
         """Their pods are left to the cluster, as when a machine is taken away."""
@@ -173,6 +179,14 @@ def running(folder: Path, *, kubeconfig: Path | None = None) -> Iterator[Cluster
             assert supervisor.stdin is not None
             supervisor.stdin.close()
             supervisor.wait(_STOP_S)
+
+
+def until(condition: Callable[[], object], *, timeout_s: float = 60.0) -> None:
+    """Return once it is so; AssertionError if that takes too long."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"still not so after {timeout_s:g} s"
+        time.sleep(0.1)
 
 
 def launch(folder: Path, *, kubeconfig: Path | None = None, detached: bool = False) -> subprocess.Popen[str]:

@@ -7,15 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.cluster import binaries
-from tests.cluster.cluster import QAIC, Cluster, KubectlFailed, running
+from tests.cluster.cluster import QAIC, Cluster, KubectlFailed, running, until
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
@@ -73,13 +72,6 @@ def ready(cluster: Cluster, namespace: str, count: int) -> None:
 
 def pods(cluster: Cluster, namespace: str, phase: str) -> list[dict]:
     return cluster.get("pods", "-n", namespace, f"--field-selector=status.phase={phase}")
-
-
-def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "still not so"
-        time.sleep(0.1)
 
 
 @pytest.fixture
