@@ -194,11 +194,14 @@ def succeeds(cluster: Cluster, *args: str) -> bool:
 
 
 OWNER = """
-import json, sys
+import json, os, signal, sys
 from pathlib import Path
 from tests.cluster.cluster import running
 with running(Path(sys.argv[1])) as own:
-    print(json.dumps([*own.pids.values(), own.supervisor.pid]), flush=True)
+    fork = os.fork()  # has the owner's end of the pipe to the supervisor too
+    if not fork:
+        signal.pause()
+    print(json.dumps([fork, own.supervisor.pid, *own.pids.values()]), flush=True)
     sys.stdin.read()
 """
 
@@ -209,11 +212,14 @@ def test_nothing_is_left_when_somebody_is_killed(tmp_path, victim):
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as owner:
-        pids = json.loads(owner.stdout.readline())
-        assert all(map(alive, pids))
-        os.kill(owner.pid if victim == "owner" else pids[-1], signal.SIGKILL)
-        until(lambda: all_gone(pids))
-        owner.stdin.close()
+        fork, supervisor, *servers = json.loads(owner.stdout.readline())
+        try:
+            assert all(map(alive, [supervisor, *servers]))
+            os.kill(owner.pid if victim == "owner" else supervisor, signal.SIGKILL)
+            until(lambda: all_gone([supervisor, *servers]))
+        finally:
+            os.kill(fork, signal.SIGKILL)
+            owner.kill()
 
 
 def test_up_and_down(tmp_path):
