@@ -141,11 +141,11 @@ class Cluster:
 
     def stop(self, process: str) -> None:
         """Kill one of the cluster's processes, e.g. kube-apiserver."""
-        self._command(f"stop {process}")
+        self._command("stop", process)
 
     def start(self, process: str) -> None:
         """Start it again with the flags, port and data it had."""
-        self._command(f"start {process}")
+        self._command("start", process)
 
     def log(self, process: str) -> str:
         return (self.folder / "logs" / f"{process}.log").read_text(errors="replace")
@@ -155,9 +155,11 @@ class Cluster:
         if self._nodes:
             self.remove_nodes(*self._nodes)
 
-    def _command(self, line: str) -> None:
+    def _command(self, verb: str, process: str) -> None:
+        if process not in self.pids:
+            raise LookupError(f"{process} is none of this cluster's processes: {', '.join(self.pids)}")
         assert self.supervisor.stdin is not None
-        self.supervisor.stdin.write(f"{line}\n")
+        self.supervisor.stdin.write(f"{verb} {process}\n")
         self.supervisor.stdin.flush()
         self.pids.update(answer_of(self.supervisor)["pids"])
 
