@@ -106,8 +106,11 @@ def test_a_worker_that_takes_too_long_is_ended(tmp_path):
 def test_a_worker_that_is_killed_costs_its_model_only(exporter, tmp_path):
     def kill_the_worker() -> None:
         for _ in range(200):
-            servers = psutil.Process().children(recursive=True)
-            workers = [p for s in servers for p in s.children()]
+            # Other tests' servers have children too.
+            servers = [
+                p for p in psutil.Process().children() if "multiprocessing.forkserver" in str(p.cmdline())
+            ]
+            workers = [p for server in servers for p in server.children()]
             if workers:
                 os.kill(workers[0].pid, signal.SIGKILL)
                 return
