@@ -143,7 +143,7 @@ def _job(
         names.LABEL_STAGE: stage,
         names.LABEL_GENERATION: str(meta["generation"]),
         names.LABEL_ROUND: str(child.round),
-        names.MANAGED_BY: "aicsweep",
+        names.MANAGED_BY: names.MANAGER,
         **({names.LABEL_PLAN: facts.plan[: names.PLAN_LABEL_DIGITS]} if facts else {}),
         **(more_labels or {}),
     }

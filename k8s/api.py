@@ -1,0 +1,305 @@
+"""The Kubernetes API, in plain dicts. The only module that imports the client library.
+
+    watch, reconcile, events, lease --> Api --(kubernetes.aio: TLS, credentials, connections)--> API server
+
+Each method is one request, with a time limit, never repeated here: who waits for what is decided by
+those who know what it was for. Errors are those of `api_errors`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+from kubernetes.aio import client, config
+
+from k8s.api_errors import ApiError, Unavailable, translate
+from runner import __version__
+from runner.errors import BadInput, Problem
+
+Object = dict[str, Any]
+# (verb, resource, result, seconds) of every request; of a watch, until the server took it.
+OnCall = Callable[[str, str, str, float], None]
+
+FIELD_MANAGER = "aicsweep-controller"
+PAGE = 500
+_CONNECT_S = 10.0
+# The server ends a watch after so long; spread, so that watches don't all begin again at once.
+_WATCH_S = (240, 300)
+_MERGE, _JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"
+_METHODS = {
+    "get": "GET",
+    "list": "GET",
+    "watch": "GET",
+    "create": "POST",
+    "patch": "PATCH",
+    "delete": "DELETE",
+}
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind of object, and where the server has it."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str, *rest: str) -> str:
+        """Of one object, its subresource, or of all in `namespace`; "" for all namespaces."""
+        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        parts += ["namespaces", namespace] if namespace and self.namespaced else []
+        return "/" + "/".join(quote(part, safe="") for part in [*parts, self.plural, *rest] if part)
+
+
+SWEEPS = Resource("aicsweep.dev", "v1alpha1", "sweeps", "Sweep")
+JOBS = Resource("batch", "v1", "jobs", "Job")
+PODS = Resource("", "v1", "pods", "Pod")
+NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
+EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
+LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+
+KINDS: Mapping[str, Resource] = {each.kind: each for each in (SWEEPS, JOBS, PODS, NODES, EVENTS, LEASES)}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A right that the controller needs."""
+
+    verb: str
+    resource: Resource
+    subresource: str = ""
+
+
+# Everything the controller may ask: its RBAC rules are made from this, and no other request leaves `Api`.
+CALLS: Sequence[Call] = (
+    Call("list", SWEEPS),
+    Call("watch", SWEEPS),
+    Call("patch", SWEEPS, "status"),
+    Call("list", JOBS),
+    Call("watch", JOBS),
+    Call("get", JOBS),
+    Call("create", JOBS),
+    Call("patch", JOBS),
+    Call("delete", JOBS),
+    Call("list", PODS),
+    Call("list", NODES),
+    Call("create", EVENTS),
+    Call("get", LEASES),
+    Call("create", LEASES),
+    Call("patch", LEASES),
+)
+
+
+@asynccontextmanager
+async def connect(
+    *, kubeconfig: str = "", request_s: float = 30.0, on_call: OnCall | None = None
+) -> AsyncIterator[Api]:
+    """The API server of the file `kubeconfig`, else of the cluster this runs in, else of ~/.kube/config.
+
+    No request is made yet. Credentials from a plugin named in a kubeconfig are not renewed: that is for
+    trying the controller out, in a cluster it has a token that is. Raises BadInput.
+    """
+    configuration = client.Configuration()
+    try:
+        if kubeconfig or not _load_in_cluster(configuration):
+            await config.load_kube_config(  # type: ignore[no-untyped-call]
+                kubeconfig or None, client_configuration=configuration, persist_config=False
+            )
+    except (config.ConfigException, OSError, ValueError) as error:
+        remedy = "Set KUBECONFIG, or run it in a pod with a service account."
+        raise BadInput([Problem("KUBECONFIG", f"leads to no cluster: {error}", remedy)]) from error
+    async with client.ApiClient(configuration) as connection:
+        connection.user_agent = f"{FIELD_MANAGER}/{__version__}"
+        yield Api(connection, request_s=request_s, on_call=on_call)
+
+
+def _load_in_cluster(configuration: client.Configuration) -> bool:
+    try:
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except config.ConfigException:
+        return False
+    return True
+
+
+class Api:
+    """Requests to one API server."""
+
+    def __init__(
+        self, connection: client.ApiClient, *, request_s: float = 30.0, on_call: OnCall | None = None
+    ) -> None:
+        self._connection = connection
+        self._limit = aiohttp.ClientTimeout(total=request_s, sock_connect=_CONNECT_S)
+        self._on_call = on_call or (lambda *_: None)
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        return await self._answer(Call("get", resource), namespace, name)
+
+    async def pages(
+        self, resource: Resource, *, namespace: str = "", selector: str = ""
+    ) -> AsyncIterator[tuple[list[Object], str]]:
+        """All objects that the labels of `selector` fit, PAGE at a time, and the version of the whole list.
+
+        Raises Gone when a page is asked for too late.
+        """
+        query = {"limit": str(PAGE), "labelSelector": selector, "continue": ""}
+        while True:
+            page = await self._answer(Call("list", resource), namespace, query=query)
+            query["continue"] = page["metadata"].get("continue", "")
+            yield page["items"] or [], page["metadata"]["resourceVersion"]
+            if not query["continue"]:
+                return
+            # Two pages at once are twice the memory.
+            del page
+
+    @asynccontextmanager
+    async def watch(
+        self, resource: Resource, version: str, *, silence_s: float, namespace: str = "", selector: str = ""
+    ) -> AsyncIterator[AsyncIterator[tuple[str, Object]]]:
+        """Changes since `version` as (type, object), bookmarks included, once the server has taken the request.
+
+        The iterator ends when the server ends it, with Unavailable when nothing came for `silence_s`, and
+        with Gone when `version` is too old.
+        """
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "labelSelector": selector,
+            "timeoutSeconds": str(random.randint(*_WATCH_S)),
+        }
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=silence_s)
+        response = await self._send(Call("watch", resource), namespace, query=query, limit=limit)
+        try:
+            yield self._events(response, f"watch {resource.plural}")
+        finally:
+            response.close()
+
+    async def create(self, resource: Resource, manifest: Object) -> Object:
+        """Raises AlreadyExists, Forbidden, Invalid."""
+        namespace = manifest["metadata"].get("namespace", "")
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._answer(Call("create", resource), namespace, query=query, body=manifest)
+
+    async def patch(self, resource: Resource, namespace: str, name: str, body: Object) -> Object:
+        """JSON merge patch. With a resourceVersion in its metadata, raises Conflict for any other."""
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._answer(Call("patch", resource), namespace, name, query=query, body=body)
+
+    async def replace_status(
+        self, resource: Resource, namespace: str, name: str, uid: str, status: Object
+    ) -> Object:
+        """The whole status of the object with that uid; Conflict if the name is another object's by now."""
+        operations: list[Object] = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._answer(
+            Call("patch", resource, "status"), namespace, name, query=query, body=operations
+        )
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, uid: str, propagation: str = "Background"
+    ) -> Object:
+        """Only the object with that uid; raises Conflict for another one of the name."""
+        body = {"preconditions": {"uid": uid}, "propagationPolicy": propagation}
+        return await self._answer(Call("delete", resource), namespace, name, body=body)
+
+    async def _answer(
+        self,
+        call: Call,
+        namespace: str,
+        name: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | list[Object] | None = None,
+    ) -> Object:
+        response = await self._send(call, namespace, name, query=query, body=body)
+        try:
+            answer: Object = orjson.loads(await response.read())
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _no_answer(_doing(call, namespace, name), error) from error
+        return answer
+
+    async def _send(
+        self,
+        call: Call,
+        namespace: str,
+        name: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | list[Object] | None = None,
+        limit: aiohttp.ClientTimeout | None = None,
+    ) -> aiohttp.ClientResponse:
+        """The response, body not yet read; ApiError unless it is a success."""
+        if call not in CALLS:
+            raise ValueError(f"{call} is not in CALLS: the controller has no right to it")
+        doing, started = _doing(call, namespace, name), time.monotonic()
+        content = (
+            (_JSON_PATCH if isinstance(body, list) else _MERGE)
+            if call.verb == "patch"
+            else "application/json"
+        )
+        result = "ok"
+        try:
+            request = await self._connection.param_serialize(
+                _METHODS[call.verb],
+                call.resource.path(namespace, name, call.subresource),
+                query_params=[(key, value) for key, value in (query or {}).items() if value],
+                header_params={"Accept": "application/json", "Content-Type": content},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            answer = await self._connection.call_api(*request, _request_timeout=limit or self._limit)
+            if answer.status >= 300:
+                raise translate(answer.status, doing, await answer.response.read(), answer.headers)
+        except ApiError as error:
+            result = type(error).__name__
+            raise
+        except (aiohttp.ClientError, OSError, config.ConfigException) as error:
+            # TimeoutError is an OSError.
+            result = Unavailable.__name__
+            raise _no_answer(doing, error) from error
+        finally:
+            self._on_call(call.verb, call.resource.plural, result, time.monotonic() - started)
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+    async def _events(
+        self, response: aiohttp.ClientResponse, doing: str
+    ) -> AsyncIterator[tuple[str, Object]]:
+        try:
+            async for line in response.content:
+                event = orjson.loads(line)
+                kind, found = event["type"], event["object"]
+                if kind == "ERROR":
+                    raise translate(int(found.get("code") or 500), doing, orjson.dumps(found))
+                yield kind, found
+        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as error:
+            raise _no_answer(doing, error) from error
+
+
+def _doing(call: Call, namespace: str, name: str) -> str:
+    """For people: `create jobs team-a/quickstart-ab12-plan`."""
+    what = call.resource.plural + (f"/{call.subresource}" if call.subresource else "")
+    where = "/".join(part for part in (namespace, name) if part)
+    return f"{call.verb} {what} {where}".rstrip()
+
+
+def _no_answer(doing: str, error: Exception) -> Unavailable:
+    words = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+    return Unavailable(f"can't {doing}: {words}")
