@@ -159,7 +159,7 @@ class Api:
         while True:
             page = await self._answer(Call("list", resource), namespace, query=query)
             query["continue"] = page["metadata"].get("continue", "")
-            yield page["items"] or [], page["metadata"]["resourceVersion"]
+            yield page.get("items") or [], page["metadata"].get("resourceVersion", "")
             if not query["continue"]:
                 return
             # Two pages at once are twice the memory.
@@ -231,7 +231,9 @@ class Api:
         response = await self._send(call, namespace, name, query=query, body=body)
         try:
             answer: Object = orjson.loads(await response.read())
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+            if not isinstance(answer.get("metadata"), dict):
+                raise ValueError("the answer is no Kubernetes object")
+        except (aiohttp.ClientError, OSError, ValueError, AttributeError) as error:
             raise _no_answer(_doing(call, namespace, name), error) from error
         return answer
 

@@ -91,6 +91,9 @@ def translate(
         kind = AlreadyExists
     if _version_too_large(answer):
         kind = Gone
+    if status == 422 and not answer.get("details"):
+        # A JSON patch whose `test` failed; what fails a schema is told with details.
+        kind = Conflict
     words = str(answer.get("message") or "") or body[:200].decode(errors="replace").strip()
     message = f"can't {doing}: {words or 'no reason given'} ({status})"
     return kind(message, retry_after_s=_retry_after_s(headers or {}, answer))
@@ -112,8 +115,5 @@ def _version_too_large(answer: Mapping[str, Any]) -> bool:
 
 def _retry_after_s(headers: Mapping[str, str], answer: Mapping[str, Any]) -> float:
     asked = headers.get("Retry-After") or (answer.get("details") or {}).get("retryAfterSeconds") or 0
-    try:
-        return min(max(float(asked), 0.0), MAX_RETRY_AFTER_S)
-    except ValueError:
-        # The other form, a date, is compared with this host's clock, which may be wrong.
-        return 0.0
+    # The other form, a date, is compared with this host's clock, which may be wrong.
+    return min(float(asked), MAX_RETRY_AFTER_S) if str(asked).isdecimal() else 0.0

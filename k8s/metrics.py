@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections import Counter as Count
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -19,6 +26,8 @@ class Metrics:
     """One registry a controller, so that several fit in one process."""
 
     def __init__(self) -> None:
+        # A second series for each, with the time of its first value: of no use here.
+        disable_created_metrics()
         self._registry = CollectorRegistry()
         self._passes = Counter("aicsweep_passes", "Looks at a Sweep.", ["result"], registry=self._registry)
         self._pass_s = Histogram(

@@ -45,8 +45,9 @@ async def serving(
     try:
         site = web.TCPSite(runner, host.strip("[]") or None, int(port))
         await site.start()
-        address = runner.addresses[0]
-        log.info("listening", extra={"address": f"{address[0]}:{address[1]}"})
-        yield f"{address[0]}:{address[1]}"
+        host, port = runner.addresses[0][:2]
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        log.info("listening", extra={"address": address})
+        yield address
     finally:
         await runner.cleanup()

@@ -147,7 +147,7 @@ class Reflector:
             # A watch that ends without a word each time is a failure too.
             failures = 0 if self._events > events else failures + 1
             self._on_restart(self._resource.plural, why)
-            await asyncio.sleep(wait_s + pause_s(failures))
+            await asyncio.sleep(pause_s(failures, wait_s))
 
     async def _list(self) -> None:
         self._cache.begin_list()
@@ -186,9 +186,10 @@ def key_of(found: Object) -> Key:
     return metadata.get("namespace", ""), metadata["name"]
 
 
-def pause_s(failures: int) -> float:
-    """Before the next attempt: any time up to twice the last limit, so that many don't come at once."""
-    return random.uniform(0, min(_MAX_PAUSE_S, _PAUSE_S * 2 ** min(failures, 16)))
+def pause_s(failures: int, asked_s: float = 0.0) -> float:
+    """Before the next attempt: what the server asked for, and any time up to a limit that doubles with each
+    failure, so that many don't come at once."""
+    return asked_s + random.uniform(0, min(_MAX_PAUSE_S, _PAUSE_S * 2 ** min(failures, 16)))
 
 
 def _version(found: Object) -> int:
