@@ -140,8 +140,8 @@ class Controller:
             await self._lease.acquire()
             self._metrics.leading(True)
             self._queue.clear()
-            for sweep in self._sweeps:
-                self._look_at(sweep)
+            for key in self._sweeps.keys():  # noqa: SIM118
+                self._queue.add(key)
             try:
                 async with asyncio.TaskGroup() as group:
                     self._workers = [

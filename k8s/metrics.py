@@ -27,7 +27,7 @@ class Metrics:
 
     def __init__(self) -> None:
         # A second series for each, with the time of its first value: of no use here.
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._passes = Counter("aicsweep_passes", "Looks at a Sweep.", ["result"], registry=self._registry)
         self._pass_s = Histogram(

@@ -13,8 +13,11 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from typing import NoReturn
+
+import orjson
 
 from k8s.api import Api, Object, Resource
 from k8s.api_errors import ApiError, Gone
@@ -28,81 +31,110 @@ _PAUSE_S = 0.5
 _MAX_PAUSE_S = 15.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """One object: as JSON it takes a quarter of the memory that dicts do, and a pass reads few of them."""
+
+    uid: str
+    version: str
+    owners: tuple[str, ...]
+    text: bytes
+
+    def read(self) -> Object:
+        found: Object = orjson.loads(self.text)
+        return found
+
+    def same(self, other: _Kept | None) -> bool:
+        return other is not None and (self.uid, self.version) == (other.uid, other.version)
+
+
 class Cache:
-    """Pruned objects by key, those with an owner also by its uid. Never older than what was put last."""
+    """Pruned objects by key, those with an owner also by its uid. Whoever reads one gets a copy."""
 
     def __init__(self, prune: Callable[[Object], Object]) -> None:
         self._prune = prune
-        self._objects: dict[Key, Object] = {}
+        self._objects: dict[Key, _Kept] = {}
         self._owned: dict[str, dict[Key, None]] = {}
-        self._put_since_list: dict[Key, Object] = {}
+        self._put_since_list: dict[Key, _Kept] = {}
 
     def __len__(self) -> int:
         return len(self._objects)
 
     def __iter__(self) -> Iterator[Object]:
-        return iter(self._objects.values())
+        return (kept.read() for kept in self._objects.values())
+
+    def keys(self) -> list[Key]:
+        return list(self._objects)
 
     def get(self, key: Key) -> Object | None:
-        return self._objects.get(key)
+        kept = self._objects.get(key)
+        return kept.read() if kept else None
 
     def owned_by(self, uid: str) -> list[Object]:
         """In the order of their names."""
-        return [self._objects[key] for key in sorted(self._owned.get(uid, ()))]
+        return [self._objects[key].read() for key in sorted(self._owned.get(uid, ()))]
 
     def put(self, found: Object) -> None:
         """What the server answered to a write: reads its own writes before the watch brings them."""
-        self._put_since_list[key_of(found)] = self._store(found)
+        key, kept = key_of(found), self._kept(found)
+        self._put_since_list[key] = kept
+        self._store(key, kept)
 
     def seen(self, event: str, found: Object) -> None:
         """What the watch brought; older news than what is here is none."""
         key = key_of(found)
         here = self._objects.get(key)
-        if here is not None and _version(found) < _version(here):
+        if here is not None and _number(_version(found)) < _number(here.version):
             return
         if event == "DELETED":
             self._remove(key)
         else:
-            self._store(found)
+            self._store(key, self._kept(found))
 
-    def begin_list(self) -> None:
-        self._put_since_list.clear()
-
-    def replace(self, pruned: list[Object], version: str) -> list[Object]:
-        """All objects as they were at `version`; newer ones put meanwhile stay. Those that differ now, or are gone.
+    async def replace(self, pages: AsyncIterator[tuple[list[Object], str]]) -> tuple[Iterator[Object], str]:
+        """All objects as a list has them; newer ones put meanwhile stay. Those that differ now or are gone, one
+        at a time, and the list's version.
 
         Nothing else is kept because it looks newer: versions go back when etcd is restored from a copy.
         """
-        before = self._objects
-        newer = [found for found in self._put_since_list.values() if _version(found) > _number(version)]
-        self._objects, self._owned = {}, {}
-        for found in (*pruned, *newer):
-            self._index(found)
-        gone = [found for key, found in before.items() if key not in self._objects]
-        return gone + [found for key, found in self._objects.items() if not _same(found, before.get(key))]
+        self._put_since_list.clear()
+        listed: dict[Key, _Kept] = {}
+        listed_at = ""
+        async for page, version in pages:
+            listed.update((key_of(found), self._kept(found)) for found in page)
+            listed_at = version
+            # Before the next one comes: two pages at once are twice the memory.
+            page.clear()
+        for key, kept in self._put_since_list.items():
+            if _number(kept.version) > _number(listed_at):
+                listed[key] = kept
+        before, self._objects, self._owned = self._objects, {}, {}
+        for key, kept in listed.items():
+            self._store(key, kept)
+        gone = [kept for key, kept in before.items() if key not in listed]
+        new = [kept for key, kept in listed.items() if not kept.same(before.get(key))]
+        return (kept.read() for kept in (*gone, *new)), listed_at
 
-    def pruned(self, found: Object) -> Object:
-        return self._prune(found)
-
-    def _store(self, found: Object) -> Object:
+    def _kept(self, found: Object) -> _Kept:
         pruned = self._prune(found)
-        self._remove(key_of(found))
-        self._index(pruned)
-        return pruned
+        owners = tuple(owner["uid"] for owner in pruned["metadata"].get("ownerReferences", ()))
+        # orjson's own result keeps a buffer of 4 KiB, whatever is in it.
+        text = bytes(memoryview(orjson.dumps(pruned)))
+        return _Kept(pruned["metadata"]["uid"], _version(pruned), owners, text)
 
-    def _index(self, pruned: Object) -> None:
-        key = key_of(pruned)
-        self._objects[key] = pruned
-        for owner in pruned["metadata"].get("ownerReferences", ()):
-            self._owned.setdefault(owner["uid"], {})[key] = None
+    def _store(self, key: Key, kept: _Kept) -> None:
+        self._remove(key)
+        self._objects[key] = kept
+        for uid in kept.owners:
+            self._owned.setdefault(uid, {})[key] = None
 
     def _remove(self, key: Key) -> None:
         gone = self._objects.pop(key, None)
-        for owner in gone["metadata"].get("ownerReferences", ()) if gone else ():
-            keys = self._owned[owner["uid"]]
+        for uid in gone.owners if gone else ():
+            keys = self._owned[uid]
             del keys[key]
             if not keys:
-                del self._owned[owner["uid"]]
+                del self._owned[uid]
 
 
 class Reflector:
@@ -150,15 +182,9 @@ class Reflector:
             await asyncio.sleep(pause_s(failures, wait_s))
 
     async def _list(self) -> None:
-        self._cache.begin_list()
-        pruned: list[Object] = []
-        listed_at = ""
         pages = self._api.pages(self._resource, namespace=self._namespace, selector=self._selector)
-        async for page, version in pages:
-            pruned.extend(self._cache.pruned(found) for found in page)
-            listed_at = version
-        self._version = listed_at
-        for found in self._cache.replace(pruned, listed_at):
+        changed, self._version = await self._cache.replace(pages)
+        for found in changed:
             self._on_change(found)
         self.fresh_at = time.monotonic()
         self.synced.set()
@@ -192,16 +218,10 @@ def pause_s(failures: int, asked_s: float = 0.0) -> float:
     return asked_s + random.uniform(0, min(_MAX_PAUSE_S, _PAUSE_S * 2 ** min(failures, 16)))
 
 
-def _version(found: Object) -> int:
-    return _number(found["metadata"].get("resourceVersion", ""))
+def _version(found: Object) -> str:
+    return str(found["metadata"].get("resourceVersion", ""))
 
 
 def _number(version: str) -> int:
     """Versions of one kind of object are numbers that grow (KEP-5504; etcd's revisions before it)."""
     return int(version) if version.isdecimal() else 0
-
-
-def _same(one: Object, other: Object | None) -> bool:
-    if other is None:
-        return False
-    return all(one["metadata"][key] == other["metadata"][key] for key in ("uid", "resourceVersion"))

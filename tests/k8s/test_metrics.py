@@ -29,7 +29,7 @@ async def test_everything_is_counted_where_it_happened() -> None:
     metrics.leading(True)
     queue.add(("a", "b"))
     for number, status in enumerate((None, {}, {"phase": "Measuring"}, {"phase": "Measuring"})):
-        sweeps.seen("ADDED", {"metadata": {"name": f"s{number}"}, "status": status})
+        sweeps.seen("ADDED", {"metadata": {"name": f"s{number}", "uid": "u"}, "status": status})
     seen = values(metrics)
     assert seen["aicsweep_passes_total", ("ok",)] == 1
     assert seen["aicsweep_passes_total", ("Conflict",)] == 1

@@ -108,10 +108,3 @@ def test_nobodys_fields_are_kept() -> None:
         assert kept["metadata"]["name"]
     assert prune.sweep(owner)["metadata"]["annotations"] == {"team": "vision"}
     assert prune.sweep(owner)["spec"] == owner["spec"]
-
-
-def test_words_that_all_children_say_are_kept_once() -> None:
-    one, other = (prune.job(json.loads(json.dumps(job(index)))) for index in range(2))
-    assert (
-        one["metadata"]["labels"]["aicsweep.dev/sweep"] is other["metadata"]["labels"]["aicsweep.dev/sweep"]
-    )

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from k8s import names, prune
 from k8s.actions import Create, Decision, Delete, Event, Patch
-from k8s.api import Api, Object
+from k8s.api import JOBS, SWEEPS, Api, Object
 from k8s.api_errors import Conflict, Unavailable
 from k8s.events import Teller
 from k8s.observe import Observed
@@ -464,10 +464,8 @@ class Flow:
             self.api, sweeps, jobs, Teller(self.api, "me"), DEFAULTS, lambda: True, now=lambda: NOW
         )
         for _ in range(50):
-            for cache, plural in ((sweeps, "sweeps"), (jobs, "jobs")):
-                found = [value for (of, *_), value in self.server.objects.items() if of == plural]
-                cache.begin_list()
-                cache.replace([cache.pruned(copy.deepcopy(each)) for each in found], str(self.server.version))
+            await sweeps.replace(self.api.pages(SWEEPS))
+            await jobs.replace(self.api.pages(JOBS))
             before = self.server.version
             again_s = await reconcile(KEY)
             if self.server.version == before and again_s != 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -10,14 +11,15 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from k8s import watch
-from k8s.api import JOBS, Object
+from k8s import prune, watch
+from k8s.api import JOBS, PAGE, Object
 from k8s.watch import Cache, Reflector, key_of, pause_s
 from tests.k8s.standin import StandIn, api_of, refusal, standing_in
+from tests.k8s.test_prune import job as job_of_a_sweep
 
 
 def job(name: str, version: int = 0, owner: str = "", **more: Any) -> Object:
-    metadata = {"namespace": "a", "name": name, "uid": f"uid-{name}", "labels": {"who": "us"}, **more}
+    metadata: Object = {"namespace": "a", "name": name, "uid": f"uid-{name}", "labels": {"who": "us"}, **more}
     if version:
         metadata["resourceVersion"] = str(version)
     if owner:
@@ -96,35 +98,75 @@ def test_what_was_written_is_read_until_newer_comes() -> None:
     assert len(cache) == 0
 
 
-def test_a_list_that_began_before_a_write_does_not_undo_it() -> None:
-    cache = Cache(same)
-    cache.begin_list()
-    cache.put(job("new", 12))
-    cache.put(job("changed", 13))
-    changed = cache.replace([job("changed", 9), job("other", 10)], "11")
-    assert names_in(cache) == {"new", "changed", "other"}
-    assert cache.get(("a", "changed"))["metadata"]["resourceVersion"] == "13"  # type: ignore[index]
-    assert [found["metadata"]["name"] for found in changed] == ["other"]
+async def listed(*found: Object, version: str, meanwhile: Object | None = None, cache: Cache) -> list[str]:
+    """A list in pages of one, with a write after the first; the names of what changed."""
+
+    async def pages() -> AsyncIterator[tuple[list[Object], str]]:
+        for number, each in enumerate(found):
+            yield [each], version
+            if meanwhile and not number:
+                cache.put(meanwhile)
+
+    changed, listed_at = await cache.replace(pages())
+    assert listed_at == version
+    return sorted(each["metadata"]["name"] for each in changed)
 
 
-def test_a_list_takes_away_what_is_gone_even_if_it_looked_newer() -> None:
+async def test_a_list_that_began_before_a_write_does_not_undo_it() -> None:
+    for new in ("new", "changed"):
+        cache = Cache(same)
+        await listed(job("changed", 8), version="8", cache=cache)
+        old = job("changed", 9), job("other", 10)
+        changed = await listed(*old, version="11", meanwhile=job(new, 13, owner="s1"), cache=cache)
+        assert names_in(cache) == {"changed", "other", new}
+        assert cache.get(("a", new))["metadata"]["resourceVersion"] == "13"  # type: ignore[index]
+        assert len(cache.owned_by("s1")) == 1
+        assert "other" in changed
+
+
+async def test_a_list_takes_away_what_is_gone_even_if_it_looked_newer() -> None:
     """etcd restored from a copy of yesterday: versions go back."""
     cache = Cache(same)
     cache.put(job("a", 900, owner="s1"))
     cache.put(job("b", 901))
-    cache.begin_list()
-    changed = cache.replace([job("a", 300, owner="s2")], "400")
+    changed = await listed(job("a", 300, owner="s2"), version="400", cache=cache)
     assert names_in(cache) == {"a"}
     assert cache.owned_by("s1") == []
     assert len(cache.owned_by("s2")) == 1
-    assert sorted(found["metadata"]["name"] for found in changed) == ["a", "b"]
+    assert changed == ["a", "b"]
 
 
-def test_an_unchanged_object_is_not_news() -> None:
+async def test_an_unchanged_object_is_not_news() -> None:
     cache = Cache(same)
-    assert len(cache.replace([job("a", 1), job("b", 2)], "3")) == 2
-    assert cache.replace([job("a", 1), job("b", 2)], "4") == []
-    assert [found["metadata"]["name"] for found in cache.replace([job("a", 1), job("b", 5)], "6")] == ["b"]
+    assert await listed(job("a", 1), job("b", 2), version="3", cache=cache) == ["a", "b"]
+    assert await listed(job("a", 1), job("b", 2), version="4", cache=cache) == []
+    assert await listed(job("a", 1), job("b", 5), version="6", cache=cache) == ["b"]
+    # Another one of that name, whatever its version.
+    assert await listed(job("a", 1, uid="u"), job("b", 5), version="7", cache=cache) == ["a"]
+
+
+def test_whoever_reads_an_object_may_do_with_it_what_they_like() -> None:
+    cache = Cache(same)
+    cache.put(job("a", 1, owner="s1"))
+    for found in (cache.get(("a", "a")), *cache.owned_by("s1"), *cache):
+        assert found is not None
+        found["metadata"].clear()
+    assert cache.get(("a", "a"))["metadata"]["name"] == "a"  # type: ignore[index]
+
+
+def test_a_thousand_jobs_take_little_memory() -> None:
+    cache = Cache(prune.job)
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            found = job_of_a_sweep(number)
+            found["metadata"]["name"] += str(number)
+            cache.seen("ADDED", found)
+        del found
+        assert tracemalloc.get_traced_memory()[0] / 1000 < 2048
+    finally:
+        tracemalloc.stop()
+    assert len(cache) == 1000
 
 
 def test_what_is_kept_is_pruned() -> None:
@@ -139,15 +181,15 @@ def test_what_is_kept_is_pruned() -> None:
 
 async def test_it_lists_then_follows() -> None:
     async with standing_in() as server:
-        for number in range(501):
+        for number in range(PAGE + 1):
             await server.put("jobs", job(f"j{number}"))
         async with reflecting(server) as at:
             await at.reflector.synced.wait()
-            assert len(at.cache) == len(at.changed) == 501
+            assert len(at.cache) == len(at.changed) == PAGE + 1
             assert server.verbs("jobs").count("list") == 2
             await server.put("jobs", job("new"))
             await server.remove("jobs", "a", "j0")
-            await server.until(lambda: at.changed[501:] == ["new", "j0"])
+            await server.until(lambda: at.changed[PAGE + 1 :] == ["new", "j0"])
             assert "j0" not in names_in(at.cache)
             assert "new" in names_in(at.cache)
 
