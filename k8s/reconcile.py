@@ -187,9 +187,10 @@ def blocked_status(sweep: Object, status: Object, why: Blocked, now: datetime) -
     """Pure. The decided `status` of a pass that could not do all it had decided."""
     drafted = Draft({"metadata": sweep["metadata"], "status": sweep.get("status")}, now)
     drafted.condition(PROGRESSING, False, why.reason, why.message)
+    drafted.text("waiting", why.message)
     condition = next(c for c in drafted.status["conditions"] if c["type"] == PROGRESSING)
     others = [c for c in status.get("conditions", ()) if c["type"] != PROGRESSING]
-    return {**status, "waiting": condition["message"], "conditions": [*others, condition]}
+    return {**status, "waiting": drafted.status["waiting"], "conditions": [*others, condition]}
 
 
 def _is_over(sweep: Object) -> bool:

@@ -19,7 +19,8 @@ from k8s.api import JOBS, SWEEPS, Api, Object
 from k8s.api_errors import Conflict, Unavailable
 from k8s.events import Teller
 from k8s.observe import Observed
-from k8s.reconcile import Blocked, NotLeading, Reconciler
+from k8s.reconcile import Blocked, NotLeading, Reconciler, blocked_status
+from k8s.status import SweepStatus
 from k8s.watch import Cache
 from tests.k8s.standin import StandIn, api_of, refusal, standing_in
 from tests.k8s.world import DEFAULTS, node, sweep
@@ -268,6 +269,11 @@ async def test_what_the_server_will_not_do_is_told_in_its_words(answer: int) -> 
         assert desk.condition()["reason"] == "Refused"
         assert f"told to say {answer}" in desk.condition()["message"]
         assert desk.told() == ["Refused"]
+
+
+def test_however_much_the_server_says_the_status_stays_within_its_schema() -> None:
+    status = blocked_status(sweep(), PLANNING, Blocked("Refused", "x" * 100_000), NOW)
+    SweepStatus.model_validate_json(json.dumps(status))
 
 
 # --- what is decided from old news
