@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow.compute as pc
-
 from runner import cells, hub, keys, lut, plan
 from runner.backends import Backend
 from runner.catalogue import HUGGING_FACE, MODELS, ONNX, Model
@@ -97,7 +95,7 @@ def over_limits(sweep: Sweep, target: cells.Target) -> list[Problem]:
 
 def over_budget(sweep: Sweep, made: Plan) -> list[Problem]:
     """The plan's device time against `limits.maxDeviceHours`."""
-    hours = sum(task_seconds(made)) / 3600
+    hours = made.device_s / 3600
     limit = sweep.spec.limits.max_device_hours
     if hours <= limit:
         return []
@@ -105,9 +103,3 @@ def over_budget(sweep: Sweep, made: Plan) -> list[Problem]:
     return [
         Problem("spec.limits.maxDeviceHours", f"is {limit:g}, about {hours:.1f} hours are needed", remedy)
     ]
-
-
-def task_seconds(made: Plan) -> list[float]:
-    """Estimated device seconds of every task."""
-    seconds: list[float] = made.table.filter(pc.is_valid(made.table["lot"]))["estimate_s"].to_pylist()
-    return seconds

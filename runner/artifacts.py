@@ -138,7 +138,9 @@ def publish(store: Store, kind: Kind, key: str, folder: Path, facts: Mapping[str
     paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     if not paths:
         raise ValueError(f"nothing to publish in {folder}")
-    files = {name: _File(size_bytes=p.stat().st_size, sha256=_sha256(p)) for name, p in sorted(paths.items())}
+    files = {
+        name: _File(size_bytes=p.stat().st_size, sha256=digest_file(p)) for name, p in sorted(paths.items())
+    }
     manifest = _Manifest(kind=kind, key=key, files=files, facts=dict(facts))
     ours = _artifact(manifest)
     for name, path in paths.items():
@@ -306,7 +308,7 @@ def _fault(path: Path, file: ArtifactFile) -> str:
             return f"has {size_bytes} bytes instead of {file.size_bytes}"
         with _verifying:
             if (path, file.sha256) not in _verified:
-                if _sha256(path) != file.sha256:
+                if digest_file(path) != file.sha256:
                     return "has another digest than its manifest says"
                 _verified.add((path, file.sha256))
     except (FileNotFoundError, NotADirectoryError):
@@ -316,7 +318,8 @@ def _fault(path: Path, file: ArtifactFile) -> str:
     return ""
 
 
-def _sha256(path: Path) -> str:
+def digest_file(path: Path) -> str:
+    """SHA-256, hex, of a file's content. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -25,7 +25,7 @@ from runner.errors import Infeasible, PointFailed
 from runner.keys import ExportRequest
 from runner.measure import Recorder, measure_task, unmeasured
 from runner.plan import Plan, Task
-from runner.result import Result
+from runner.result import SEGMENT_SUFFIX, Result
 from runner.spec import Sweep
 from runner.store import Store
 
@@ -299,7 +299,7 @@ def _measured(bench: Bench, task: Task, made: Made, recorder: Recorder) -> Resul
 
 def read_results(home: Store) -> merge.Results:
     """All results of the sweep's run that the store holds."""
-    found = [entry.key for entry in home.list("results") if entry.key.endswith(".ndjson.zst")]
+    found = [entry.key for entry in home.list("results") if entry.key.endswith(SEGMENT_SUFFIX)]
     return merge.read_results(home.get_many(found))
 
 

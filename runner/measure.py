@@ -23,7 +23,7 @@ from runner import provenance, stats
 from runner.backends import Backend, Bench, ExportReport, Measurement, Window
 from runner.errors import Infrastructure, PointFailed
 from runner.plan import Plan, Task
-from runner.result import CONTENDED, LOG_TAIL_BYTES, MISSING, OK, Result, encode_segment
+from runner.result import CONTENDED, LOG_TAIL_BYTES, MISSING, OK, SEGMENT_SUFFIX, Result, encode_segment
 from runner.store import Store
 
 FLUSH_S = 30.0
@@ -137,7 +137,7 @@ def _not_obtained(task: Task, error: Infrastructure, started_at: str, device_s: 
 
 
 class Recorder:
-    """Writes the results of one lot as segments `results/<plan>/<lot>/<writer>-<n>.ndjson.zst`."""
+    """Writes the results of one lot as segments `results/<plan>/<lot>/<writer>-<n>.csv.zst`."""
 
     def __init__(self, home: Store, backend: Backend, plan: Plan, lot: int) -> None:
         self._home = home
@@ -181,7 +181,7 @@ class Recorder:
             name = f"{self._folder}/{self._writer}-{self._segments}"
             if self._samples:
                 self._home.put_new(f"raw/{name}.parquet", _encode_samples(self._samples))
-            self._home.put_new(f"results/{name}.ndjson.zst", encode_segment(self._header, self._results))
+            self._home.put_new(f"results/{name}{SEGMENT_SUFFIX}", encode_segment(self._header, self._results))
             self._segments += 1
             self._results, self._samples = [], []
         self._flushed = time.monotonic()

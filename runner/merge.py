@@ -1,198 +1,240 @@
 """Merge: results of all segments joined to the plan's rows, one winner a slot, rivals ranked. One table.
 
+    segments --(read_results)--> Results --(winners)--> one result a slot --(merge, ranks)--> table
+
 Winner among results of a slot: highest epoch, best verdict (ok, infeasible, failed, missing), uncontended
-before contended, then the earliest (round, start, writer). Choosing is pure; `read_results` is what touches the store.
+before contended, then the earliest (round, start, writer). All is done by column.
 """
 
 from __future__ import annotations
 
-import io
+import functools
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json as pj
 
 from runner.plan import Past, Plan
+from runner.planfile import TEXT
+from runner.ranks import with_ranks
 from runner.result import (
     CONTENDED,
     FAILED,
     INFEASIBLE,
     MISSING,
     OK,
-    RESULT_SCHEMA,
+    TABLE_SCHEMA,
     UNFIT,
     VERDICTS,
+    Segment,
     decode_segment,
+    parse_rows,
 )
-from runner.spec import BEST_LATENCY, BEST_THROUGHPUT
 
-EARLIEST = ("round", "started_at", "writer")
-# Bytes of NDJSON parsed in one go: many small segments share one call.
-PARSE_BYTES = 32 << 20
+# Bytes of rows parsed in one go: many small segments share one call.
+PARSE_BYTES = 4 << 20
+# What a segment's header says of each of its rows.
+_HEADER_TEXT = ("plan", "writer", "host", "cpu", "kernel", "os", "aicsweep_version", "tools")
+_HEADER_NUMBERS = ("round", "lot")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Results:
-    """All results of a sweep's run: rows, the segment of each, and what could not be read."""
+    """All results of a sweep's run: rows with the number of their segment, what each segment's header
+    says (a row a segment), the segments' keys, and what could not be read."""
 
     table: pa.Table
+    headers: pa.Table
     segments: tuple[str, ...]
     damaged: Mapping[str, str]
+
+    def header(self, name: str, rows: Any) -> pa.Array:
+        """A column of the headers for some rows (null where a row's number is null)."""
+        return self.headers[name].combine_chunks().take(self.table["segment"].take(rows).combine_chunks())
 
 
 def read_results(segments: Iterable[tuple[str, bytes]]) -> Results:
     """Parse segments (key, bytes). A damaged one is named in `damaged`; the others count."""
-    keys: list[str] = []
-    headers: list[Mapping[str, Any]] = []
-    damaged: dict[str, str] = {}
-    tables: list[pa.Table] = []
-    bodies: list[bytes] = []
-    counts: list[int] = []
-    pending = 0
-
-    def parse() -> None:
-        if bodies:
-            rows = pj.read_json(
-                io.BytesIO(b"".join(bodies)),
-                read_options=pj.ReadOptions(block_size=8 << 20),
-                parse_options=pj.ParseOptions(
-                    explicit_schema=RESULT_SCHEMA, unexpected_field_behavior="ignore"
-                ),
-            )
-            first = len(keys) - len(counts)
-            owner = np.repeat(np.arange(first, len(keys), dtype=np.int32), counts)
-            tables.append(rows.append_column("segment", pa.array(owner)))
-            bodies.clear()
-            counts.clear()
-
+    reader = _Reader()
     for key, data in segments:
+        reader.add(key, data)
+    return reader.finish()
+
+
+class _Reader:
+    """Segments as they come; many are parsed together."""
+
+    def __init__(self) -> None:
+        self._keys: list[str] = []
+        self._headers: dict[str, list[Any]] = {name: [] for name in (*_HEADER_TEXT, *_HEADER_NUMBERS)}
+        self._damaged: dict[str, str] = {}
+        self._tables: list[pa.Table] = []
+        self._waiting: dict[str, Segment] = {}
+        self._bytes = 0
+
+    def add(self, key: str, data: bytes) -> None:
         try:
             segment = decode_segment(data)
         except ValueError as error:
-            damaged[key] = str(error)
-            continue
-        keys.append(key)
-        headers.append(segment.header)
-        bodies.append(segment.body)
-        counts.append(segment.rows)
-        pending += len(segment.body)
-        if pending > PARSE_BYTES:
-            parse()
-            pending = 0
-    parse()
-    schema = RESULT_SCHEMA.append(pa.field("segment", pa.int32()))
-    table = pa.concat_tables(tables) if tables else schema.empty_table()
-    return Results(_with_headers(table, headers), tuple(keys), damaged)
+            self._damaged[key] = str(error)
+            return
+        others = next(iter(self._waiting.values()), segment)
+        if self._bytes > PARSE_BYTES or segment.names != others.names:
+            self._parse()
+        self._waiting[key] = segment
+        self._bytes += len(segment.lines)
 
+    def finish(self) -> Results:
+        self._parse()
+        schema = TABLE_SCHEMA.append(pa.field("segment", pa.int32()))
+        table = pa.concat_tables([schema.empty_table(), *self._tables]).unify_dictionaries()
+        headers = pa.table(
+            {
+                **{name: pa.array(self._headers[name], TEXT) for name in _HEADER_TEXT},
+                **{name: pa.array(self._headers[name], pa.int64()) for name in _HEADER_NUMBERS},
+            }
+        )
+        return Results(table, headers, tuple(self._keys), self._damaged)
 
-def past_of(results: Results) -> dict[str, Past]:
-    """Best verdict, its reason, and number of attempts of every slot that has a result."""
-    best = winners(results.table)
-    tries = results.table.group_by("slot").aggregate([("slot", "count")])
-    attempts = tries["slot_count"].take(pc.index_in(best["slot"], tries["slot"]))
-    columns = (best["slot"], best["status"], attempts, best["reason"])
-    return {
-        slot: Past(verdict, count, reason)
-        for slot, verdict, count, reason in zip(*(column.to_pylist() for column in columns), strict=True)
-    }
+    def _parse(self) -> None:
+        waiting, self._waiting, self._bytes = self._waiting, {}, 0
+        try:
+            self._take(waiting)
+        except ValueError:
+            # One of them: find out which, so that the others count.
+            for key, segment in waiting.items():
+                try:
+                    self._take({key: segment})
+                except ValueError as error:
+                    self._damaged[key] = f"damaged segment: {error}"
 
-
-def winners(table: pa.Table) -> pa.Table:
-    """One row a slot. Independent of the order in which results arrived."""
-    if table.num_rows == 0:
-        return table
-    verdict = pc.index_in(table["status"], pa.array(VERDICTS))
-    keyed = table.append_column("_verdict", pc.fill_null(verdict, len(VERDICTS)))
-    keyed = keyed.append_column("_epoch", pc.negate(keyed["epoch"]))
-    keyed = keyed.append_column("_contended", pc.equal(keyed["reason"], CONTENDED).cast(pa.int8()))
-    order = pc.sort_indices(
-        keyed,
-        [(name, "ascending") for name in ("slot", "_epoch", "_verdict", "_contended", *EARLIEST)],
-    )
-    slots = table["slot"].take(order).combine_chunks()
-    first = np.ones(len(slots), dtype=bool)
-    first[1:] = pc.not_equal(slots[1:], slots[:-1]).to_numpy(zero_copy_only=False)
-    return table.take(order.filter(pa.array(first)))
-
-
-def merge(plan: Plan, results: Results) -> pa.Table:
-    """The table: a row for every wanted (objective, slot), in the grid's order, with status and ranks."""
-    best = winners(results.table)
-    rows = plan.table.sort_by("row")
-    place = pc.index_in(rows["slot"], best["slot"])
-    measured = best.drop_columns(["slot", "epoch"]).take(place)
-    table = rows.drop_columns(["row", "lot", "position", "location", "estimate_s", "compile_estimate_s"])
-    for name in measured.column_names:
-        table = table.append_column(name, measured[name])
-    unfit = pc.not_equal(table["unfit"].cast(pa.string()), "")
-    status = pc.if_else(unfit, UNFIT, pc.fill_null(table["status"], MISSING))
-    table = table.set_column(table.schema.get_field_index("status"), "status", status)
-    message = pc.if_else(unfit, table["unfit"].cast(pa.string()), table["message"])
-    table = table.set_column(table.schema.get_field_index("message"), "message", message)
-    table = table.append_column("emulated", pa.array([bool(plan.header["emulated"])] * table.num_rows))
-    return _ranked(table.drop_columns(["unfit"]))
-
-
-def _ranked(table: pa.Table) -> pa.Table:
-    """`rank` among rivals of (model, objective, target), 1 the best; `tie` where a rival's interval
-    overlaps the best one's. best-throughput ranks by images/s, best-latency by p95, balanced by the
-    distance to the ideal corner of normalised throughput and latency (the knee of the front)."""
-    frame = table.select(
-        ["model", "objective", "target", "status", "throughput_images_s", "throughput_ci95_images_s",
-         "latency_p95_s", "latency_p95_ci95_s"]
-    ).to_pandas()  # fmt: skip
-    rank = np.zeros(len(frame), dtype=np.int64)
-    tie = np.zeros(len(frame), dtype=bool)
-    usable = frame[(frame["status"] == OK) & frame["throughput_images_s"].notna()]
-    for (_, objective, _), rivals in usable.groupby(
-        ["model", "objective", "target"], observed=True, sort=False
-    ):
-        throughput, latency = rivals["throughput_images_s"], rivals["latency_p95_s"]
-        if objective == BEST_THROUGHPUT:
-            score, half = -throughput, rivals["throughput_ci95_images_s"]
-        elif objective == BEST_LATENCY:
-            score, half = latency, rivals["latency_p95_ci95_s"]
-        else:
-            score = np.hypot(1 - throughput / throughput.max(), 1 - latency.min() / latency)
-            half = score * np.nan
-        ranked = score.dropna().sort_values(kind="stable").index
-        rank[ranked] = np.arange(1, len(ranked) + 1)
-        if len(ranked) > 1:
-            first, reach = ranked[0], half.fillna(0.0)
-            close = (score[ranked] - reach[ranked]) <= score[first] + reach[first]
-            tie[ranked[close.to_numpy()]] = bool(close.sum() > 1)
-    table = table.append_column("rank", pa.array(rank, mask=rank == 0))
-    return table.append_column("tie", pa.array(tie))
-
-
-_HEADER_TEXT = ("plan", "writer", "host", "cpu", "kernel", "os", "aicsweep_version", "tools")
-
-
-def _with_headers(table: pa.Table, headers: list[Mapping[str, Any]]) -> pa.Table:
-    owner = table["segment"].combine_chunks()
-    for name in _HEADER_TEXT:
-        values = [_as_text(header.get(name, "")) for header in headers]
-        column = pa.array(values, pa.string()).take(owner) if headers else pa.array([], pa.string())
-        table = table.append_column(name, column)
-    for name in ("round", "lot"):
-        values = pa.array([int(header.get(name, 0)) for header in headers], pa.int64())
-        table = table.append_column(name, values.take(owner))
-    return table
+    def _take(self, segments: Mapping[str, Segment]) -> None:
+        if not segments:
+            return
+        rows = parse_rows(list(segments.values()))
+        first = len(self._keys)
+        counts = [segment.rows for segment in segments.values()]
+        owner = np.repeat(np.arange(first, first + len(counts), dtype=np.int32), counts)
+        self._tables.append(rows.append_column("segment", pa.array(owner)))
+        self._keys += segments
+        for segment in segments.values():
+            for name in _HEADER_TEXT:
+                self._headers[name].append(sys.intern(_as_text(segment.header.get(name, ""))))
+            for name in _HEADER_NUMBERS:
+                self._headers[name].append(int(segment.header.get(name, 0)))
 
 
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
+class Winners(NamedTuple):
+    """Slots that have results; of each, the row of the one that counts, and how many there are."""
+
+    slots: pa.Array
+    rows: npt.NDArray[np.int64]
+    attempts: npt.NDArray[np.int64]
+
+
+def winners(results: Results) -> Winners:
+    """One result a slot. Independent of the order in which results arrived."""
+    table = results.table
+    coded = table["slot"].dictionary_encode().combine_chunks()
+    slots, slot = coded.dictionary, coded.indices.to_numpy()
+    attempts = np.bincount(slot, minlength=len(slots))
+    rows = np.empty(len(slots), dtype=np.int64)
+    rows[slot] = np.arange(len(slot))
+    # Most slots have one result; only the others are sorted.
+    rivals = np.flatnonzero(attempts[slot] > 1)
+    status, reason = (table[name].take(rivals).cast(pa.string()) for name in ("status", "reason"))
+    verdict = pc.index_in(status, pa.array(VERDICTS))
+    keyed = pa.table(
+        {
+            "slot": slot[rivals],
+            "epoch": pc.negate(table["epoch"].take(rivals)),
+            "verdict": pc.fill_null(verdict, len(VERDICTS)),
+            "contended": pc.equal(reason, CONTENDED).cast(pa.int8()),
+            "round": results.header("round", rivals),
+            "started_at": table["started_at"].take(rivals),
+            "writer": results.header("writer", rivals).cast(pa.string()),
+            # Never needed, but that no order of arrival can show.
+            "segment": pa.array(results.segments, pa.string()).take(
+                table["segment"].take(rivals).combine_chunks()
+            ),
+        }
+    )
+    order = pc.sort_indices(keyed, [(name, "ascending") for name in keyed.column_names]).to_numpy()
+    ordered = slot[rivals][order]
+    first = np.ones(len(ordered), dtype=bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    rows[ordered[first]] = rivals[order[first]]
+    return Winners(slots, rows, attempts)
+
+
+def _winning_rows(results: Results, slots: pa.Array) -> pa.Array:
+    """For each slot the row of its result that counts, null where it has none."""
+    best = winners(results)
+    return pa.array(best.rows).take(pc.index_in(slots, best.slots))
+
+
+def past_of(results: Results) -> dict[str, Past]:
+    """Of every slot that has a result: the verdict that counts, its reason, and the number of attempts."""
+    best = winners(results)
+    verdicts, reasons = (
+        results.table[name].take(best.rows).cast(pa.string()).to_pylist() for name in ("status", "reason")
+    )
+    # Few differ: slots share them.
+    past = functools.cache(Past)
+    columns = zip(best.slots.to_pylist(), verdicts, best.attempts.tolist(), reasons, strict=True)
+    return {slot: past(verdict, attempts, reason) for slot, verdict, attempts, reason in columns}
+
+
+# Columns of the plan that are about the work, not about the point.
+_WORK = ("row", "lot", "position", "location", "estimate_s", "compile_estimate_s")
+
+
+def merge(plan: Plan, results: Results) -> pa.Table:
+    """The table: a row for every wanted (objective, slot), in the grid's order, with status and ranks.
+
+    Takes the rows out of `results` as it goes: a million are in memory once, not twice.
+    """
+    order = np.argsort(plan.columns("row")["row"].to_numpy())
+
+    def planned(name: str) -> pa.Array:
+        return plan.columns(name)[name].combine_chunks().take(order)
+
+    rows = _winning_rows(results, planned("slot"))
+    columns = {name: planned(name) for name in plan.names if name not in _WORK}
+    headers = {name: results.header(name, rows) for name in results.headers.column_names}
+    measured, results.table = results.table, results.table.schema.empty_table()
+    for name in measured.column_names:
+        if name not in ("slot", "epoch", "segment"):
+            columns[name] = measured[name].combine_chunks().take(rows)
+        measured = measured.drop_columns([name])
+        # Arrow's allocator would keep what is freed: 200 MB of a million rows.
+        pa.default_memory_pool().release_unused()
+    columns |= headers
+    reason = columns.pop("unfit").cast(pa.string())
+    fits = pc.equal(reason, "")
+    status = pc.fill_null(columns["status"].cast(pa.string()), MISSING)
+    message = columns["message"].cast(pa.string())
+    columns["status"] = pc.if_else(fits, status, UNFIT).dictionary_encode()
+    columns["message"] = pc.if_else(fits, message, reason).dictionary_encode()
+    columns["emulated"] = pa.repeat(bool(plan.header["emulated"]), len(order))
+    return with_ranks(pa.table(columns))
+
+
 def counts(table: pa.Table) -> dict[str, int]:
     """Distinct slots by status."""
-    slots = table.group_by(["slot", "status"]).aggregate([])
-    found = slots.group_by("status").aggregate([("slot", "count")]).to_pylist()
+    coded = table["slot"].dictionary_encode().combine_chunks()
+    _, first = np.unique(coded.indices.to_numpy(), return_index=True)
+    found = pc.value_counts(table["status"].take(first).cast(pa.string())).to_pylist()
     result = dict.fromkeys((OK, INFEASIBLE, FAILED, UNFIT, MISSING), 0)
-    result.update({row["status"]: row["slot_count"] for row in found})
+    result.update({row["values"]: row["counts"] for row in found})
     return result

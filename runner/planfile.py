@@ -107,9 +107,14 @@ class Plan:
         return float(self.header["device_s"])
 
     @property
+    def names(self) -> list[str]:
+        """Of its columns."""
+        return list(self._file.schema_arrow.names)
+
+    @property
     def table(self) -> pa.Table:
         """Every row and column, decoded anew each time: 200 MB for a million rows. `columns` is cheaper."""
-        return self.columns(*PLAN_SCHEMA.names)
+        return self.columns(*self.names)
 
     def columns(self, *names: str, where: pc.Expression | None = None) -> pa.Table:
         """Some columns in the order of the file, of every row or of those that `where` (of the same columns)

@@ -1,11 +1,13 @@
 """Results: one measurement or failure of a slot, written in immutable segments. Columns and their units.
 
-A segment is zstd-compressed NDJSON: a first line that holds for every row (plan, lot, round, writer,
-provenance), then one line a result. A row names its slot; the slot's parameters stand in the plan.
+A segment is zstd-compressed text: one line of JSON that holds for every row (plan, lot, round, writer,
+provenance), then CSV with a line of column names. A row names its slot; the slot's parameters stand in
+the plan. CSV is read more than twice as fast as JSON objects (docs/adr/0006).
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import zstandard
+from pyarrow import csv
 
 SCHEMA = 1
 OK, FAILED, INFEASIBLE, UNFIT, MISSING = "ok", "failed", "infeasible", "unfit", "missing"
@@ -85,36 +88,85 @@ _ANNOTATIONS = {"str": str, "int": int, "float": float, "float | None": float, "
 RESULT_SCHEMA = pa.schema(
     [(name, _TYPES[_ANNOTATIONS[str(kind)]]) for name, kind in Result.__annotations__.items()]
 )
+# As read: text that results share is held once.
+_DISTINCT_TEXT = {"slot", "started_at"}
+TABLE_SCHEMA = pa.schema(
+    [
+        field.with_type(pa.dictionary(pa.int32(), pa.string()))
+        if field.type == pa.string() and field.name not in _DISTINCT_TEXT
+        else field
+        for field in RESULT_SCHEMA
+    ]
+)
+SEGMENT_SUFFIX = ".csv.zst"
 
 
 def encode_segment(header: Mapping[str, Any], results: Sequence[Result]) -> bytes:
-    """The bytes of a segment; its header gets the schema's number."""
-    lines = [
-        orjson.dumps({"schema": SCHEMA, **header}),
-        *map(orjson.dumps, results),
-    ]
-    return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(b"\n".join(lines) + b"\n")
+    """The bytes of a segment; its header gets the schema's number and that of the rows.
+
+    Raises ValueError or TypeError where a value is not of its field's type.
+    """
+    rows = pa.table(
+        {
+            # From pandas' point of view NaN is no value.
+            field.name: pa.array(
+                [getattr(result, field.name) for result in results], field.type, from_pandas=True
+            )
+            for field in RESULT_SCHEMA
+        }
+    )
+    sink = io.BytesIO()
+    sink.write(orjson.dumps({"schema": SCHEMA, **header, "rows": len(results)}) + b"\n")
+    csv.write_csv(rows, sink)
+    return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(sink.getvalue())
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment read back: its header, its rows still as NDJSON, and how many there are."""
+    """A segment read back: its header, the line of column names, and the lines of `rows` results."""
 
     header: Mapping[str, Any]
-    body: bytes
+    names: bytes
+    lines: memoryview
     rows: int
 
 
 def decode_segment(data: bytes) -> Segment:
     """Raises ValueError where the bytes are no whole segment of a schema this version reads."""
     try:
-        text = zstandard.ZstdDecompressor().decompressobj().decompress(data)
-        head, _, body = text.partition(b"\n")
-        header = orjson.loads(head)
+        text = zstandard.ZstdDecompressor().decompress(data)
+        names_at = text.find(b"\n") + 1
+        header = orjson.loads(memoryview(text)[:names_at])
     except (zstandard.ZstdError, orjson.JSONDecodeError) as error:
         raise ValueError(f"damaged segment: {error}") from error
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
         raise ValueError("a segment of a schema this aicsweep does not read")
-    if not body.endswith(b"\n"):
-        raise ValueError("damaged segment: cut off")
-    return Segment(header, body, body.count(b"\n"))
+    rows, lines_at = header.get("rows"), text.find(b"\n", names_at) + 1
+    if not isinstance(rows, int) or not lines_at:
+        raise ValueError("damaged segment: it has no rows")
+    return Segment(header, text[names_at:lines_at], memoryview(text)[lines_at:], rows)
+
+
+def parse_rows(segments: Sequence[Segment]) -> pa.Table:
+    """The rows of segments that have the same columns, one after the other, in TABLE_SCHEMA.
+
+    Columns it does not know are left out, those it misses are null. Raises ValueError where a line is no result.
+    """
+    text = b"".join([segments[0].names, *(segment.lines for segment in segments)])
+    table = csv.read_csv(
+        pa.BufferReader(text),
+        # One block: many small chunks cost more to hold. Threads cost a third more CPU here.
+        read_options=csv.ReadOptions(use_threads=False, block_size=len(text) + 1),
+        # Messages and ends of logs hold line ends.
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(
+            column_types=TABLE_SCHEMA,
+            include_columns=TABLE_SCHEMA.names,
+            include_missing_columns=True,
+            null_values=[""],
+            strings_can_be_null=False,
+        ),
+    )
+    if table.num_rows != sum(segment.rows for segment in segments):
+        raise ValueError("damaged segment: more or fewer rows than its header says")
+    return table

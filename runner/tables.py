@@ -6,52 +6,70 @@ tables/<digest>/{table.parquet, table.csv, summary.md, manifest.json}, then curr
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from runner import keys, merge
+from runner.artifacts import digest_file
 from runner.cells import Cell
 from runner.plan import Plan
 from runner.result import OK, Result
 from runner.spec import Sweep
 from runner.store import NotFound, Store
-from runner.views import default_view, to_csv, to_markdown
+from runner.views import default_view, to_markdown, write_csv
 
 CURRENT = "current.json"
+# No person reads a million rows of Markdown.
+SUMMARY_ROWS = 1_000
+ROW_GROUP = 100_000
 
 
 def publish(home: Store, plan: Plan, results: merge.Results, table: pa.Table, sweep: Sweep) -> str:
     """Write the table's files and make it the current one; returns its folder in the store."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    data = sink.getvalue()
-    digest = keys.digest_bytes(data)[: keys.ID_HEX_DIGITS]
-    folder = f"tables/{digest}"
-    frame = to_frame(table)
-    title = f"{sweep.name} (run {sweep.spec.run})"
-    manifest = {
-        "schema": 1,
-        "sweep": plan.header["sweep"],
-        "plan": plan.digest,
-        "table_sha256": keys.digest_bytes(data),
-        "counts": merge.counts(table),
-        "segments": list(results.segments),
-        "damaged": dict(results.damaged),
-    }
-    home.put(f"{folder}/table.parquet", data)
-    home.put(f"{folder}/table.csv", to_csv(frame).encode())
-    home.put(f"{folder}/summary.md", f"# {title}\n\n{to_markdown(default_view(frame))}\n".encode())
-    home.put(
-        f"{folder}/manifest.json", orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
-    )
-    current = {"plan": plan.digest, "table": folder, "emulated": plan.header["emulated"]}
+    with tempfile.TemporaryDirectory(prefix="aicsweep-table-") as folder:
+        parquet, csv = Path(folder, "table.parquet"), Path(folder, "table.csv")
+        text = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+        pq.write_table(table, parquet, compression="zstd", use_dictionary=text, row_group_size=ROW_GROUP)
+        with csv.open("wb") as file:
+            write_csv(table, file)
+        sha256 = digest_file(parquet)
+        at = f"tables/{sha256[: keys.ID_HEX_DIGITS]}"
+        manifest = {
+            "schema": 1,
+            "sweep": plan.header["sweep"],
+            "plan": plan.digest,
+            "table_sha256": sha256,
+            "counts": merge.counts(table),
+            "segments": list(results.segments),
+            "damaged": dict(results.damaged),
+        }
+        home.upload(f"{at}/table.parquet", parquet)
+        home.upload(f"{at}/table.csv", csv)
+    home.put(f"{at}/summary.md", summary(table, f"{sweep.name} (run {sweep.spec.run})").encode())
+    home.put(f"{at}/manifest.json", orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    current = {"plan": plan.digest, "table": at, "emulated": plan.header["emulated"]}
     home.put(CURRENT, orjson.dumps(current, option=orjson.OPT_SORT_KEYS))
-    return folder
+    return at
+
+
+def summary(table: pa.Table, title: str) -> str:
+    """Markdown for people: every row in the grid's order, or the best SUMMARY_ROWS of more."""
+    note = ""
+    if table.num_rows > SUMMARY_ROWS:
+        left_out = table.num_rows - SUMMARY_ROWS
+        note = f"The {SUMMARY_ROWS:,} best; {left_out:,} more rows are in table.csv and table.parquet.\n\n"
+        rank = pc.fill_null(table["rank"], np.iinfo(np.int64).max).to_numpy()
+        table = table.take(np.argsort(rank, kind="stable")[:SUMMARY_ROWS])
+    return f"# {title}\n\n{note}{to_markdown(default_view(to_frame(table)))}\n"
 
 
 def read_current(home: Store) -> tuple[pa.Table, Mapping[str, Any]]:

@@ -1,22 +1,29 @@
-"""Views of the table: a narrow default for a terminal, everything for files. Pure functions of a data frame."""
+"""Views of the table: a narrow default for a terminal, everything for files. Pure but for the file they are given."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
 
 from runner.spec import BEST_LATENCY
 
-# A spreadsheet runs a cell that begins with one of these as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# A spreadsheet runs a cell that begins with one of these as a formula. (After a leading tab or carriage
+# return it looks on, hence those.)
+_FORMULA = r"^[=+\-@\t\r]"
+# Rows of CSV made at a time: bounds memory whatever the size of the table.
+_CSV_ROWS = 50_000
 
 
 def default_view(frame: pd.DataFrame) -> pd.DataFrame:
     """Ten columns of text for people: images/s and p95 with their 95 % half widths, against the look-up row."""
     rows = []
-    for row in frame.to_dict("records"):
+    for row in frame[_SHOWN].to_dict("records"):
         rows.append(
             {
                 "model": row["model"],
@@ -34,6 +41,13 @@ def default_view(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS, dtype=str)
 
 
+# Of the table's columns, those that the default view is made of.
+_SHOWN = [
+    "model", "objective", "backend", "weights", "batch_size", "cores", "instances", "set_size",
+    "throughput_images_s", "throughput_ci95_images_s", "latency_p95_s", "latency_p95_ci95_s",
+    "lut_throughput_images_s", "lut_latency_p95_s", "status", "rank", "tie", "emulated", "reason", "warnings",
+    "message",
+]  # fmt: skip
 COLUMNS = [
     "model", "objective", "batch", "cores×i", "set", "images/s", "p95 ms", "vs LUT", "status", "warnings",
 ]  # fmt: skip
@@ -58,14 +72,42 @@ def best_only(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """CSV with text that a spreadsheet would run as a formula disarmed by a leading quote."""
-    safe = frame.copy()
-    for name in safe.columns:
-        if pd.api.types.is_string_dtype(safe[name]) or safe[name].dtype == object:
-            text = safe[name].astype("string").fillna("")
-            # A leading tab or carriage return would make the check below miss what follows it.
-            safe[name] = text.where(~text.str.startswith(_FORMULA), "'" + text)
-    return safe.to_csv(index=False, lineterminator="\n")
+    """`write_csv` of a data frame, as text."""
+    sink = io.BytesIO()
+    write_csv(pa.Table.from_pandas(frame, preserve_index=False), sink)
+    return sink.getvalue().decode()
+
+
+def write_csv(table: pa.Table, file: IO[bytes]) -> None:
+    """CSV with text that a spreadsheet would run as a formula disarmed by a leading quote. Text is in
+    quotes, what is not known is empty."""
+    # Few words stand in many rows: they are looked at once.
+    columns = [_disarmed_words(c) if pa.types.is_dictionary(c.type) else c for c in table.columns]
+    schema = pa.schema([(name, _plain(c.type)) for name, c in zip(table.column_names, columns, strict=True)])
+    with csv.CSVWriter(file, schema) as writer:
+        for start in range(0, table.num_rows, _CSV_ROWS):
+            slices = (column.slice(start, _CSV_ROWS) for column in columns)
+            rows = [_disarmed(c) if _is_text(c.type) else c.cast(_plain(c.type)) for c in slices]
+            writer.write_table(pa.table(rows, schema=schema))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return pa.string() if _is_text(kind) or pa.types.is_dictionary(kind) else kind
+
+
+def _disarmed_words(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    coded = column.unify_dictionaries().combine_chunks()
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(coded.indices, _disarmed(coded.dictionary))])
+
+
+def _disarmed(text: pa.Array) -> pa.Array:
+    text = text.cast(pa.string())
+    armed = pc.match_substring_regex(text, _FORMULA)
+    return pc.if_else(armed, pc.binary_join_element_wise("'", text, ""), text)
 
 
 def to_markdown(view: pd.DataFrame) -> str:

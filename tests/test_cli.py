@@ -189,12 +189,3 @@ def test_help_plan_and_table_start_without_torch_and_help_without_pandas(folder)
         [sys.executable, "-c", heavy], capture_output=True, text=True, cwd=Path(__file__).parent.parent
     )
     assert done.stdout.strip() == "[]"
-
-
-def test_a_formula_in_a_name_is_disarmed():
-    import pandas as pd
-
-    from runner.views import to_csv
-
-    frame = pd.DataFrame({"a": ["=1+1", "fine", "@x"], "n": [-1.0, 2.0, 3.0]})
-    assert to_csv(frame).splitlines() == ["a,n", "'=1+1,-1.0", "fine,2.0", "'@x,3.0"]

@@ -1,10 +1,11 @@
-import random
-
 import pyarrow as pa
+import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner import merge, result
+from runner.plan import Past
 from runner.result import Result
 from tests.test_plan import planned
 
@@ -23,10 +24,9 @@ def ok(slot: str, throughput: float = 1.0, **more) -> Result:
 def test_a_segment_comes_back_as_it_was():
     results = merge.read_results([("a", segment(ok("s", 2.5), ok("t"), tools={"x": "1"}))])
     rows = results.table.to_pylist()
-    assert [(r["slot"], r["throughput_images_s"], r["round"], r["tools"]) for r in rows] == [
-        ("s", 2.5, 1, '{"x":"1"}'),
-        ("t", 1.0, 1, '{"x":"1"}'),
-    ]
+    assert [(r["slot"], r["throughput_images_s"]) for r in rows] == [("s", 2.5), ("t", 1.0)]
+    assert results.header("round", [1, 0, None]).to_pylist() == [1, 1, None]
+    assert results.header("tools", [1]).to_pylist() == ['{"x":"1"}']
 
 
 def test_a_damaged_segment_is_named_and_the_others_count():
@@ -38,37 +38,102 @@ def test_a_damaged_segment_is_named_and_the_others_count():
     assert set(results.damaged) == {"cut", "empty", "flipped"}
 
 
-verdicts = st.sampled_from(["ok", "infeasible", "failed"])
-rows = st.tuples(
-    st.sampled_from("abc"), st.integers(0, 2), verdicts, st.sampled_from(["1", "2"]), st.integers(1, 3)
+def tampered(change) -> bytes:
+    """A segment that decompresses well and does not hold what it should."""
+    text = zstandard.ZstdDecompressor().decompress(segment(ok("s"), ok("t")))
+    return zstandard.ZstdCompressor().compress(change(text))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(b'"ok"', b'"ok","ok"'),
+        lambda text: text + text.splitlines(keepends=True)[-1],
+        lambda text: text.replace(b'"rows":2', b'"rows":"2"'),
+        lambda text: text.replace(b'"schema":1', b'"schema":2'),
+        lambda text: text.replace(b",0,", b",zero,"),
+        lambda text: text[: text.index(b"\n")],
+        lambda text: b"",
+    ],
+)
+def test_a_segment_of_nonsense_is_named_and_its_neighbours_count(change):
+    whole = segment(ok("u"))
+    results = merge.read_results([("before", whole), ("bad", tampered(change)), ("after", whole)])
+    assert results.segments == ("before", "after")
+    assert set(results.damaged) == {"bad"}
+    assert results.table["slot"].to_pylist() == ["u", "u"]
+    assert results.table["segment"].to_pylist() == [0, 1]
+
+
+def test_segments_of_another_version_have_fewer_or_more_columns():
+    def renamed(text: bytes) -> bytes:
+        return text.replace(b'"warnings"', b'"of_the_future"')
+
+    results = merge.read_results(
+        [("now", segment(ok("s"))), ("other", tampered(renamed)), ("again", segment(ok("u")))]
+    )
+    assert results.damaged == {}
+    assert results.table["slot"].to_pylist() == ["s", "s", "t", "u"]
+    assert results.table["warnings"].to_pylist() == ["", None, None, ""]
+
+
+def test_many_small_segments_are_parsed_in_several_goes(monkeypatch):
+    monkeypatch.setattr(merge, "PARSE_BYTES", 1000)
+    parts = [(f"{n}", segment(ok(f"s{n}", device=f"d{n % 3}"), lot=n)) for n in range(30)]
+    results = merge.read_results(parts)
+    assert results.table["slot"].to_pylist() == [f"s{n}" for n in range(30)]
+    assert results.table["device"].to_pylist() == [f"d{n % 3}" for n in range(30)]
+    assert results.header("lot", list(range(30))).to_pylist() == list(range(30))
+
+
+verdicts = st.sampled_from(["ok", "infeasible", "failed", "missing", "of the future"])
+rows = st.fixed_dictionaries(
+    {
+        "slot": st.sampled_from("abc"),
+        "epoch": st.integers(0, 2),
+        "status": verdicts,
+        "reason": st.sampled_from(["", "contended"]),
+        "started_at": st.sampled_from(["1", "2"]),
+    }
+)
+segments = st.lists(
+    st.tuples(st.lists(rows, min_size=1, max_size=4), st.integers(1, 3), st.sampled_from("vw")), max_size=8
 )
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(rows, min_size=1, max_size=12), st.integers())
-def test_the_winner_follows_the_rule_whatever_the_order(listed, seed):
-    def read(order):
-        parts = [
-            (f"{n}", segment(ok(s, epoch=e, status=v, started_at=at), round=r, writer=f"w{n}"))
-            for n, (s, e, v, at, r) in order
-        ]
-        return merge.winners(merge.read_results(parts).table)
-
-    numbered = list(enumerate(listed))
-    shuffled = random.Random(seed).sample(numbered, len(numbered))
-    columns = ["slot", "epoch", "status", "round", "started_at", "writer"]
-    first = read(numbered).select(columns).to_pylist()
-    assert first == read(shuffled).select(columns).to_pylist()
-    for row in first:
-        rivals = [
-            (-e, result.VERDICTS.index(v), r, at) for _, (s, e, v, at, r) in numbered if s == row["slot"]
-        ]
-        assert min(rivals) == (
-            -row["epoch"],
-            result.VERDICTS.index(row["status"]),
-            row["round"],
-            row["started_at"],
+@settings(max_examples=100, deadline=None)
+@given(segments, st.randoms(use_true_random=False))
+def test_the_winner_follows_the_rule_whatever_the_order(listed, random):
+    parts = [
+        (
+            f"{n}",
+            segment(*(ok(throughput=n * 10 + i + 1, **row) for i, row in enumerate(some)), round=r, writer=w),
         )
+        for n, (some, r, w) in enumerate(listed)
+    ]
+    results = [
+        {**row, "round": r, "writer": w, "throughput": n * 10 + i + 1}
+        for n, (some, r, w) in enumerate(listed)
+        for i, row in enumerate(some)
+    ]
+
+    def by_rule(row):
+        known = result.VERDICTS.index(row["status"]) if row["status"] in result.VERDICTS else 9
+        contended = row["reason"] == "contended"
+        return (-row["epoch"], known, contended, row["round"], row["started_at"], row["writer"])
+
+    wanted = {slot: [row for row in results if row["slot"] == slot] for slot in "abc"}
+    best = {slot: min(rivals, key=by_rule) for slot, rivals in wanted.items() if rivals}
+    for order in (parts, random.sample(parts, len(parts))):
+        found = merge.read_results(order)
+        won = merge.winners(found)
+        throughput = found.table["throughput_images_s"].take(won.rows).to_pylist()
+        assert dict(zip(won.slots.to_pylist(), throughput, strict=True)) == {
+            slot: row["throughput"] for slot, row in best.items()
+        }
+        assert merge.past_of(found) == {
+            slot: Past(row["status"], len(wanted[slot]), row["reason"]) for slot, row in best.items()
+        }
 
 
 def test_every_wanted_slot_has_a_row_with_its_status():
@@ -82,21 +147,24 @@ def test_every_wanted_slot_has_a_row_with_its_status():
     assert all("28 cores" in message for message in unfit)
 
 
-def test_rivals_are_ranked_by_their_objective_and_ties_said():
-    made = planned(
-        models=["resnet50"], objectives=["best-throughput", "best-latency"], grid={"cores": [1, 2, 4]}
-    )
-    by_cell = {(t.cell.cores, t.cell.batch_size): t.slot for t in made.tasks()}
-    results = []
-    for (cores, _), slot in by_cell.items():
-        results.append(ok(slot, 100.0 * cores, throughput_ci95_images_s=150.0 if cores > 1 else 1.0))
-    table = merge.merge(made, merge.read_results([("a", segment(*results))]))
-    throughput = {
-        r["cores"]: (r["rank"], r["tie"]) for r in table.to_pylist() if r["objective"] == "best-throughput"
-    }
-    assert throughput == {1: (3, False), 2: (2, True), 4: (1, True)}
-    latency = {r["cores"]: r["rank"] for r in table.to_pylist() if r["objective"] == "best-latency"}
-    assert latency[4] == 1
+def test_each_row_has_the_result_of_its_own_slot_and_what_its_segment_says():
+    made = planned(objectives=["best-throughput", "best-latency"])
+    slots = [task.slot for task in made.tasks()]
+    parts = [
+        (f"{n}", segment(ok(slot, n + 1.0, device=f"d{n}"), lot=n, writer=f"w{n}", host=f"h{n % 2}"))
+        for n, slot in enumerate(slots[:-1])
+    ]
+    table = merge.merge(made, merge.read_results(reversed(parts)))
+    assert table["slot"].to_pylist() == made.table.sort_by("row")["slot"].to_pylist()
+    number = {slot: n for n, slot in enumerate(slots[:-1])}
+    for row in table.to_pylist():
+        n = number.get(row["slot"])
+        found = [row[name] for name in ("throughput_images_s", "device", "lot", "writer", "host", "status")]
+        if n is None:
+            assert found == [None, None, None, None, None, row["status"]]
+            assert row["status"] in ("missing", "unfit")
+        else:
+            assert found == [n + 1.0, f"d{n}", n, f"w{n}", f"h{n % 2}", "ok"]
 
 
 def test_nothing_measured_yet():
