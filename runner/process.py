@@ -38,6 +38,8 @@ CHUNK_BYTES = 64 * 1024
 # How a shell reports a child that was ended by SIGKILL.
 SHELL_SIGKILL = 128 + signal.SIGKILL
 
+Echo = Callable[[int, bytes], object]
+
 
 class Kept:
     """The first `head_bytes` and the last `TAIL_BYTES` of a stream, whatever its length."""
@@ -108,11 +110,12 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     log: Path | None = None,
-    echo: Callable[[bytes], object] | None = None,
+    echo: Echo | None = None,
 ) -> Ended:
     """Run one tool to its end or for `limit_s` seconds, without a shell and without standard input.
 
-    Both streams go to the file `log` (its first `LOG_BYTES` and the end) and to `echo` as they come.
+    Both streams go to the file `log` (its first `LOG_BYTES` and the end) and to `echo` as they come,
+    there with the number of the descriptor they were written to, 1 or 2.
     Whatever happens, no process of the tool's tree is left. Raises Infrastructure where the tool can't be
     started or ended or the log can't be written, Interrupted once `stopping` is set.
     """
@@ -133,7 +136,7 @@ def run(
             kept_both.add(chunk)
             written.add(chunk)
             if echo:
-                echo(chunk)
+                echo(2 if kept is kept_err else 1, chunk)
 
         sinks = {child.stdout: kept_out, child.stderr: kept_err}
         try:

@@ -152,9 +152,13 @@ def test_a_short_output_is_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_output_passes_through_as_it_comes() -> None:
-    chunks: list[bytes] = []
-    process.run(["sh", "-c", "echo one; echo two >&2"], limit_s=60, echo=chunks.append)
-    assert sorted(b"".join(chunks).split()) == [b"one", b"two"]
+    passed = {1: b"", 2: b""}
+
+    def echo(descriptor: int, chunk: bytes) -> None:
+        passed[descriptor] += chunk
+
+    process.run(["sh", "-c", "echo one; echo two >&2; echo three"], limit_s=60, echo=echo)
+    assert passed == {1: b"one\nthree\n", 2: b"two\n"}
 
 
 def test_a_tool_that_is_not_there_or_not_executable_or_not_ours_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ the model's), which differ only in the paths they give.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def compile_binary(
     cwd: Path,
     log: Path,
     limit_s: float = LIMIT_S,
-    echo: Callable[[bytes], object] | None = None,
+    echo: process.Echo | None = None,
 ) -> Compiled:
     """Compile `graph` into `binary_dir`, both absolute or relative to `cwd`, and keep what it said in `log`.
 

@@ -6,7 +6,7 @@ Used by sweeps and by the vendor-compatible command alike, which differ only in 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def invoke(
     log: Path,
     limit_s: float | None = None,
     device_was_free: bool | None = None,
-    echo: Callable[[bytes], object] | None = None,
+    echo: process.Echo | None = None,
 ) -> Invocation:
     """Run the program in `binary_dir` for the cell's seconds on card `qid`; paths may be relative to `cwd`.
 
