@@ -174,7 +174,9 @@ class CardBench:
                 device_was_free=free,
             )
         except PointFailed as failure:
-            self._blame_the_card(at.cell, failure)
+            cards = device.query(self._sdk, [self._qid], limit_s=self._limits.query_s)
+            if error := gate.card_at_fault(cards, self._qid, at.cell, failure):
+                raise error from failure
             raise
 
     def _check(self, at: _Point, invocation: Invocation, number: int) -> _Checked:
@@ -211,17 +213,6 @@ class CardBench:
 
     def _settle(self, cell: Cell) -> tuple[Card | None, str]:
         return gate.settle(lambda: self._ask(cell), self._qid, cell, self._limits.gate)
-
-    def _blame_the_card(self, cell: Cell, failure: PointFailed) -> None:
-        """Raise Infrastructure if the card is not what it was before a run failed."""
-        cards = device.query(self._sdk, [self._qid], limit_s=self._limits.query_s)
-        found = gate.obstacle(cards, self._qid, cell)
-        if found is not None and found.reason in ("device-gone", "device-error"):
-            raise Infrastructure(
-                f"{found.message}, after a run failed: {failure.message}",
-                remedy=found.remedy,
-                reason="device-gone",
-            ) from failure
 
     @contextlib.contextmanager
     def _alone(self, cell: Cell) -> Iterator[None]:

@@ -14,7 +14,7 @@ from typing import Literal
 from runner import process
 from runner.backends.qaic.device import INITIALIZING, Card
 from runner.cells import Cell
-from runner.errors import Infeasible, Infrastructure
+from runner.errors import Infeasible, Infrastructure, PointFailed
 from runner.spec import NSPS
 
 HARDWARE_OF_SKU = {"PCIe": "std", "PCIe Pro": "pro", "PCIe Ultra": "ultra", "PCIe Ultra Plus": "ultra"}
@@ -133,6 +133,15 @@ def changed(cards: Sequence[Card], qid: int, cell: Cell) -> str:
     card = next(card for card in cards if card.qid == qid)
     hot = card.temperature_c is not None and card.temperature_c > END_C
     return f"card {qid} came to {card.temperature_c:g} degrees C, above {END_C:g}" if hot else ""
+
+
+def card_at_fault(cards: Sequence[Card], qid: int, cell: Cell, failure: PointFailed) -> Infrastructure | None:
+    """After a run failed: the error it was if the card is not what it was before, else None."""
+    found = obstacle(cards, qid, cell)
+    if found is None or found.reason not in ("device-gone", "device-error"):
+        return None
+    message = f"{found.message}, after a run failed: {failure.message}"
+    return Infrastructure(message, remedy=found.remedy, reason="device-gone")
 
 
 def _other_hardware(card: Card, cell: Cell) -> Obstacle | None:
