@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -120,7 +120,8 @@ class OutputCheck:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All that a backend observed of one cell, raw. Statistics are made of it in `stats`.
+    """All that a backend observed of one cell, raw. Statistics are made of it in `stats`; `output` is the
+    first output, where the backend hands it out.
 
     `gate_s` was spent waiting for the device. `contended` says what changed around the measurement,
     which is then wanted again; empty if nothing did.
@@ -136,6 +137,7 @@ class Measurement:
     peak_memory_bytes: int | None = None
     input_digest: str = ""
     output_digest: str = ""
+    output: npt.NDArray[Any] | None = None
     warnings: Sequence[str] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
 

@@ -156,6 +156,7 @@ class CpuBench:
             peak_memory_bytes=sum(answer.peak_memory_bytes for answer in finished),
             input_digest=loaded[0].input_digest,
             output_digest=loaded[0].output_digest,
+            output=loaded[0].output,
             warnings=(HOST_BUSY,) if max(observed.others) > BUSY_SHARE else (),
             facts={
                 "spinning": "on" if jobs[0].spinning else "off",
