@@ -144,12 +144,12 @@ def fit_partition(row: LutRow | None, cores: int, mos: int | str, extra: str) ->
     MOS is at most the cores, sizes of SDP clusters add up to them, and a MOS list belongs to SDP clusters."""
     row, dropped = row or LutRow(), False
     text = row.extra if extra == LUT else extra or None
-    if extra == LUT and text and (sizes := _cluster_sizes(text)) and sum(sizes) != cores:
-        text = " ".join(flag for flag in text.split() if not flag.startswith(_SDP)) or None
+    if extra == LUT and text and (sizes := cluster_sizes(text)) and sum(sizes) != cores:
+        text = " ".join(flag for flag in text.split() if not flag.startswith(SDP)) or None
         dropped = True
     if mos == LUT:
         value = row.mos
-        unfit = value and (_largest(value) > cores or ("," in value and _SDP not in (text or "")))
+        unfit = value and (_largest(value) > cores or ("," in value and SDP not in (text or "")))
         if unfit:
             value, dropped = None, True
     else:
@@ -189,18 +189,19 @@ def partition_problem(cores: int, mos: str | None, extra: str | None) -> str:
     """A MOS or SDP clusters (the user's own: a row's are dropped) that don't fit the cores."""
     if mos and _largest(mos) > cores:
         return f"mos {mos} is more than {cores} cores"
-    if extra and (sizes := _cluster_sizes(extra)) and sum(sizes) != cores:
+    if extra and (sizes := cluster_sizes(extra)) and sum(sizes) != cores:
         return f"-sdp-cluster-sizes={','.join(map(str, sizes))} adds up to {sum(sizes)}, not {cores} cores"
     return ""
 
 
-_SDP = "-sdp-cluster-sizes="
+SDP = "-sdp-cluster-sizes="
 
 
-def _cluster_sizes(extra: str) -> list[int]:
+def cluster_sizes(extra: str) -> list[int]:
+    """Cores of each cluster of single-device partitioning that the compiler flags `extra` ask for."""
     for flag in extra.split():
-        if flag.startswith(_SDP):
-            parts = flag.removeprefix(_SDP).split(",")
+        if flag.startswith(SDP):
+            parts = flag.removeprefix(SDP).split(",")
             return [int(part) for part in parts if part.isdigit()]
     return []
 

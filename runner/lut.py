@@ -7,7 +7,11 @@ another objective's row.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import math
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +21,8 @@ from pathlib import Path
 from runner.errors import BadInput, Problem
 
 FILE_NAME = "lut_cv_classifiers.csv"
+# One number of cores, or one for each cluster of single-device partitioning.
+MOS, MOS_REMEDY = re.compile(r"[1-9][0-9]*(,[1-9][0-9]*)*"), "a whole number of at least 1, or such as 1,7"
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ def read(path: Path) -> LutTable:
     """A table of the user's own in the vendor's format. Raises BadInput naming line and column."""
     try:
         return _parse(path.read_text("utf-8-sig"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput([Problem(str(path), f"can't be read: {error}")]) from error
 
 
@@ -70,8 +76,8 @@ def _parse(text: str, source: str) -> LutTable:
             continue
         rows[key] = LutRow(
             **{name: _integer(fields, name.upper(), where, problems) for name in _INTEGER_FIELDS},
-            mos=fields.get("MOS", "").replace(" ", "") or None,
-            extra=" ".join(fields.get("EXTRA", "").split()) or None,
+            mos=_mos(fields, where, problems),
+            extra=_flags(fields, where, problems),
             throughput_images_s=_number(fields, "THPS", where, problems),
             latency_p95_s=_milliseconds(_number(fields, "LATENCY", where, problems)),
         )
@@ -87,7 +93,7 @@ def _integer(fields: Mapping[str, str], column: str, where: str, problems: list[
     value = _number(fields, column, where, problems)
     if value is None:
         return None
-    if value != int(value) or value < 1:
+    if not value.is_integer() or value < 1:
         problems.append(Problem(where, f"{column} is {fields[column]!r}", "a whole number of at least 1"))
         return None
     return int(value)
@@ -97,11 +103,29 @@ def _number(fields: Mapping[str, str], column: str, where: str, problems: list[P
     text = fields.get(column, "")
     if not text:
         return None
-    try:
-        return float(text)
-    except ValueError:
-        problems.append(Problem(where, f"{column} is {text!r}", "a number or nothing"))
+    with contextlib.suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    problems.append(Problem(where, f"{column} is {text!r}", "a number or nothing"))
+    return None
+
+
+def _mos(fields: Mapping[str, str], where: str, problems: list[Problem]) -> str | None:
+    text = "".join(fields.get("MOS", "").split())
+    if text and not MOS.fullmatch(text):
+        problems.append(Problem(where, f"MOS is {text!r}", MOS_REMEDY))
         return None
+    return text or None
+
+
+def _flags(fields: Mapping[str, str], where: str, problems: list[Problem]) -> str | None:
+    text = " ".join(fields.get("EXTRA", "").split())
+    try:
+        shlex.split(text)
+    except ValueError as error:
+        problems.append(Problem(where, f"EXTRA is {text!r}: {error}", "flags as a shell would split them"))
+        return None
+    return text or None
 
 
 def _milliseconds(value: float | None) -> float | None:

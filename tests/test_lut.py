@@ -24,6 +24,20 @@ def test_every_mistake_of_a_table_is_named_with_its_line(tmp_path):
     with pytest.raises(BadInput) as caught:
         lut.read(path)
     assert [p.path.rpartition(":")[2] for p in caught.value.problems] == ["2", "3"]
+    path.write_text(
+        HEAD
+        + "a,x,inf,224,1,1,1,,,1,fp16,balanced,nan,\n"
+        + 'b,x,1,224,1,1,1,"1,0",,1,fp16,balanced,,\n'
+        + "c,x,1,224,1,1,1,,-flag='open,1,fp16,balanced,,\n"
+    )
+    with pytest.raises(BadInput) as caught:
+        lut.read(path)
+    assert [(p.path.rpartition(":")[2], p.message.split()[0]) for p in caught.value.problems] == [
+        ("2", "BATCH_SIZE"), ("2", "THPS"), ("3", "MOS"), ("4", "EXTRA")
+    ]  # fmt: skip
+    path.write_text(HEAD + "a" * 200_000 + ",\n")
+    with pytest.raises(BadInput, match="can't be read: field larger"):
+        lut.read(path)
     path.write_text("x,y\n1,2\n")
     with pytest.raises(BadInput, match="columns missing"):
         lut.read(path)
