@@ -11,6 +11,7 @@ from runner.backends.qaic.bench import LOCK_S, Limits, lock_name
 from runner.backends.qaic.device import Card
 from runner.backends.qaic.inputs import Inputs
 from runner.backends.qaic.sdk import Sdk
+from runner.cells import Cell
 from runner.classify import commands, printed, records
 from runner.classify.layout import Layout
 from runner.classify.options import QAIC
@@ -58,8 +59,8 @@ def measure(
     def ask() -> Sequence[Card]:
         return device.query(found, [qid], limit_s=limits.query_s)
 
-    with _alone_on(card, limits):
-        passed = gate.pass_gate(ask, qid, cell, limits.gate)
+    with _alone_on(card):
+        passed = gate.pass_gate(_saying_what_it_waits_for(ask, qid, cell), qid, cell, limits.gate)
         try:
             invocation = run.invoke(
                 found.runner(),
@@ -82,12 +83,27 @@ def measure(
     return invocation, changed
 
 
+def _saying_what_it_waits_for(ask: gate.Ask, qid: int, cell: Cell) -> gate.Ask:
+    """`ask`, which also prints each reason to wait once."""
+    said: set[str] = set()
+
+    def asked() -> Sequence[Card]:
+        cards = ask()
+        found = gate.obstacle(cards, qid, cell)
+        if found is not None and found.passes != "never" and found.reason not in said:
+            said.add(found.reason)
+            printed.note(f"waiting: {found.message}")
+        return cards
+
+    return asked
+
+
 @contextlib.contextmanager
-def _alone_on(card: Card, limits: Limits) -> Iterator[None]:
+def _alone_on(card: Card) -> Iterator[None]:
     """Keep sweeps off this card, and out of the way of one that wants its card's neighbours idle."""
     what = f"card {card.qid}"
     with contextlib.ExitStack() as stack:
         stack.enter_context(locks.held(lock_name(card.serial), what, limit_s=LOCK_S))
         for name in (locks.HOST, *([f"board-{card.board_serial}"] if card.board_serial else [])):
-            stack.enter_context(locks.held(name, what, limit_s=limits.neighbours_s, shared=True))
+            stack.enter_context(locks.held(name, what, limit_s=LOCK_S, shared=True))
         yield

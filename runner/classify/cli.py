@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from runner.classify import options
-from runner.classify.options import PROGRAM, Given
+from runner.classify.given import Given, parse
+from runner.classify.options import PROGRAM
 from runner.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -41,7 +41,7 @@ def run(argv: Sequence[str], work: Work | None = None) -> int:
     """Work in the current directory; returns the exit code. Raises SystemExit for help and for words that are
     no command line. `work` stands in for the flow."""
     try:
-        given = options.parse(argv)
+        given = parse(argv)
         # Imported late: help and mistakes are answered at once.
         from runner.classify import flow
 

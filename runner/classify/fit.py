@@ -13,7 +13,7 @@ from dataclasses import replace
 from runner import catalogue, cells
 from runner.backends import Capacity
 from runner.catalogue import MODELS
-from runner.classify.options import Given
+from runner.classify.given import Given
 from runner.classify.parameters import Parameters
 from runner.errors import Problem
 from runner.lut import LutRow

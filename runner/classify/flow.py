@@ -16,8 +16,9 @@ from runner.backends.qaic import compare, compile_, inputs, run
 from runner.backends.qaic.bench import Limits
 from runner.backends.qaic.inputs import Inputs
 from runner.classify import card, cpu, printed, records
+from runner.classify.given import Given
 from runner.classify.layout import GRAPH, GRAPH_DATA, MODEL, Layout
-from runner.classify.options import PROGRAM, QAIC, Given
+from runner.classify.options import PROGRAM, QAIC
 from runner.classify.parameters import Parameters
 from runner.classify.prepare import Prepared, prepare
 from runner.errors import Infrastructure, PointFailed

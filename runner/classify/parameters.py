@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from runner import cells
 from runner.catalogue import MODELS
 from runner.cells import Cell
-from runner.classify.options import DEFAULT_DEVICE, DEFAULT_TIME_S, PRETRAINED, QAIC, Given
+from runner.classify.given import Given
+from runner.classify.options import DEFAULT_DEVICE, DEFAULT_TIME_S, PRETRAINED, QAIC
 from runner.lut import LutRow
 from runner.spec import BEST_THROUGHPUT
 

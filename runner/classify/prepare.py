@@ -13,8 +13,9 @@ from runner.backends.qaic import sdk as sdks
 from runner.backends.qaic.device import Card
 from runner.backends.qaic.sdk import Sdk
 from runner.classify import fit, parameters, records
+from runner.classify.given import Given
 from runner.classify.layout import Layout, layout
-from runner.classify.options import ONNXRUNTIME, QAIC, Given
+from runner.classify.options import ONNXRUNTIME, QAIC
 from runner.classify.parameters import Parameters
 from runner.classify.printed import note
 from runner.errors import AicsweepError, BadInput, Infrastructure, Problem

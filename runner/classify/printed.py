@@ -47,7 +47,7 @@ def compile_facts(p: Parameters, precision: str) -> list[str]:
 
 def run_facts(p: Parameters) -> list[str]:
     return [
-        f"batch {p.batch_size}", f"{p.instances} instances of {p.cores} cores", f"set size {p.set_size}",
+        f"batch {p.batch_size}", f"instances {p.instances}", f"cores {p.cores}", f"set size {p.set_size}",
         f"{p.time_s} s",
     ]  # fmt: skip
 

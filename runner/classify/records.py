@@ -70,7 +70,8 @@ def binary_problems(at: Layout, parameters: Parameters) -> list[Problem]:
     """Where the recorded binary is not the one asked for, or its graph has been exported anew since."""
     record = read(at.parameters) or {}
     found = _differences(at.binary, _chosen(parameters, (*EXPORTED, *COMPILED)), record)
-    if not found and record.get("graph_sha256", graph_digest(at)) != graph_digest(at):
+    digest = graph_digest(at)
+    if not found and record.get("graph_sha256", digest) != digest:
         found.append(
             Problem(at.binary, f"was compiled from another {at.graph}", "run once without --run-only")
         )

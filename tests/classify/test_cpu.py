@@ -42,7 +42,7 @@ def test_where_no_sdk_is_found_the_cpu_is_measured_and_it_is_said(
     count, duration_us, batch, rate = int(found[1]), int(found[2]), int(found[3]), float(found[4])
     assert batch == 1
     assert rate == pytest.approx(count * 1e6 / duration_us * batch, abs=1e-3)
-    assert duration_us == pytest.approx(1e6, rel=0.1)
+    assert duration_us > 0.9e6
     latency = re.fullmatch(r"Latency \(95pct\) = (\d+\.\d{3}) ms", lines[at + 1])
     assert latency
     assert float(latency[1]) > 0

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.backends.qaic import locks
+from runner.classify import card
 from runner.errors import BadInput, Problem
 from tests import emulated_sdk
 from tests.classify.conftest import Call, Install, SmallExporter
@@ -36,12 +38,14 @@ ROOT = Path(__file__).parents[2]
 def test_a_compiler_that_fails(
     start: Path, sdk: emulated_sdk.Sdk, call: Call, fault: str, code: int, last: str
 ) -> None:
+    # What an earlier call left must not be taken for this one's.
+    assert call(*ARGV).code == 0
     sdk.set_faults([Fault("compile", fault)])
     ended = call(*ARGV)
     assert ended.code == code
     assert ended.last.startswith(f"run_cv_classifier: {last}")
     assert "Compile started" in ended.out
-    assert sdk.calls("qaic-runner") == []
+    assert len(sdk.calls("qaic-runner")) == 1
     left = {path.name for path in (start / "alexnet").iterdir()}
     assert not any(name.startswith(("compiled-bin", "parameters")) for name in left)
     # How to reproduce it by hand is there.
@@ -87,7 +91,7 @@ def test_a_result_that_is_not_right_is_printed_and_fails(
 
 
 @pytest.mark.parametrize(
-    ("card", "last"),
+    ("state", "last"),
     [
         (Card(status="Error"), "device-error: card 0 is not Ready: its status is Error"),
         (Card(busy_nsps=3), "device-busy: card 0 has 3 of 14 NSPs in use by somebody else"),
@@ -96,15 +100,15 @@ def test_a_result_that_is_not_right_is_printed_and_fails(
     ],
 )
 def test_a_card_that_can_not_be_used(
-    start: Path, sdk: emulated_sdk.Sdk, call: Call, exporter: SmallExporter, card: Card, last: str
+    start: Path, sdk: emulated_sdk.Sdk, call: Call, exporter: SmallExporter, state: Card, last: str
 ) -> None:
-    sdk.set_cards([card])
+    sdk.set_cards([state])
     ended = call(*ARGV)
     assert ended.code == 3
     assert ended.last.startswith(f"run_cv_classifier: {last}")
     assert sdk.calls("qaic-runner") == []
     # A hot card may cool down while compiling; the others stop it before any work.
-    hot = card.temperature_c == 80.0
+    hot = state.temperature_c == 80.0
     assert (bool(exporter.requests), (start / "alexnet").exists()) == (hot, hot)
 
 
@@ -113,7 +117,23 @@ def test_a_hot_card_is_waited_for_and_a_stranger_on_it_is_said(sdk: emulated_sdk
     sdk.set_cards([Card(temperature_c=[80.0, 70.0, 60.0, 60.0], busy_nsps=[0, 0, 0, 5])])
     ended = call(*ARGV)
     assert ended.code == 0
+    assert ended.err.count("waiting: card 0 has 70 degrees C, the limit is 65") == 1
     assert "warning: contended, card 0 has 5 of 14 NSPs in use" in ended.err
+
+
+def test_a_card_that_a_sweep_measures_on_is_left_alone(
+    sdk: emulated_sdk.Sdk, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card, "LOCK_S", 0.1)
+    for name in ("card-EMUL-0000", locks.HOST):
+        with locks.held(name, "it", limit_s=1):
+            ended = call(*ARGV)
+        assert (ended.code, ended.last.startswith("run_cv_classifier: device-locked: card 0 is in use")) == (
+            3,
+            True,
+        )
+        assert "--device\n" in ended.err
+    assert sdk.calls("qaic-runner") == []
 
 
 def test_cards_are_counted_before_any_work(

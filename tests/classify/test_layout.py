@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from runner import lut
-from runner.classify import options, parameters
+from runner.classify import parameters
+from runner.classify.given import parse as parse_words
 from runner.classify.layout import layout, motif
 
 
@@ -22,13 +23,13 @@ from runner.classify.layout import layout, motif
     ],
 )
 def test_the_motif(argv: list[str], expected: str) -> None:
-    given = options.parse(argv)
+    given = parse_words(argv)
     row = lut.shipped().get((given.model_name, parameters.objective_of(given)))
     assert motif(parameters.resolve(given, row)) == expected
 
 
 def test_paths_are_relative_to_the_models_directory() -> None:
-    chosen = parameters.resolve(options.parse(["-malexnet", "-b3", "-s64"]), None)
+    chosen = parameters.resolve(parse_words(["-malexnet", "-b3", "-s64"]), None)
     at = layout(chosen, Path("/start"), "fp16")
     name = "B3-C2-A7-OLS1-best-throughput"
     assert (at.graph, at.inputs) == ("./model/model.onnx", "./inputFiles")

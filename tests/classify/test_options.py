@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from runner.classify import options, parameters
-from runner.classify.options import Given
+from runner.classify.given import Given
+from runner.classify.given import parse as parse_words
 from runner.errors import BadInput
 
 # Long, short, lowest, highest, default (None: by objective or none).
@@ -32,12 +33,12 @@ PREFIXES = {
 
 
 def parse(*argv: str) -> Given:
-    return options.parse(["-m", "resnet50", *argv])
+    return parse_words(["-m", "resnet50", *argv])
 
 
 def messages(*argv: str) -> list[str]:
     with pytest.raises(BadInput) as caught:
-        options.parse(argv)
+        parse_words(argv)
     return [problem.path for problem in caught.value.problems]
 
 
@@ -111,12 +112,12 @@ def test_a_unique_prefix_of_a_vendors_option_is_enough(full: str, prefix: str) -
     field = full[2:].replace("-", "_")
     for end in range(len(prefix), len(full) + 1):
         argv = [full[:end], *([value] if value else [])]
-        given = options.parse([*argv] if field == "model_name" else ["-m", "resnet50", *argv])
+        given = parse_words([*argv] if field == "model_name" else ["-m", "resnet50", *argv])
         assert getattr(given, field) == (
             True if value is None else int(value) if value == "5" and field not in ("mos", "extra") else value
         )
         if value:
-            given = options.parse(
+            given = parse_words(
                 [f"{full[:end]}={value}", *([] if field == "model_name" else ["-m", "vgg11"])]
             )
             assert getattr(given, field) is not None
@@ -139,7 +140,7 @@ def test_our_own_options_may_be_abbreviated_too() -> None:
 )
 def test_words_that_are_no_command_line(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        options.parse(argv)
+        parse_words(argv)
     assert ended.value.code == 2
 
 
@@ -151,13 +152,13 @@ def test_everything_wrong_is_said_at_once() -> None:
         "--timeout", "--weights",
     ]  # fmt: skip
     with pytest.raises(BadInput, match=r"'resnet5O'[^-]*did you mean resnet50"):
-        options.parse(argv)
+        parse_words(argv)
     assert messages("-malexnet", "--backend=onnxruntime", "--sdk=x") == ["--sdk"]
 
 
 def test_help_lists_the_53_names_in_plain_order(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        options.parse(["--he"])
+        parse_words(["--he"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
     listed = text.partition("models:\n")[2].partition("\n\n")[0].split()

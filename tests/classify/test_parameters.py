@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from runner import lut
 from runner.backends import Capacity
 from runner.catalogue import MODELS
-from runner.classify import fit, options, parameters
-from runner.classify.options import Given
+from runner.classify import fit, parameters
+from runner.classify.given import Given
+from runner.classify.given import parse as parse_words
 from runner.lut import LutRow
 
 NUMBERS = {
@@ -69,7 +70,7 @@ def test_the_changes_said_would_fit(
     changes = fit.fitting(parameters.resolve(given, found), given, capacity, compiles=True)
     assert bool(problems(given)) == bool(changes)
     argv = [f"{name}={value}" for name, value in changes.items()]
-    changed = options.parse(["-m", model, *argv])
+    changed = parse_words(["-m", model, *argv])
     kept = {
         name: value
         for name, value in vars(changed).items()
@@ -99,7 +100,7 @@ def test_on_a_cpu_a_cards_division_is_lowered_and_an_option_never(
 
 
 def problems_of(*argv: str, nsps: int | None = 14) -> list[str]:
-    given = options.parse(argv)
+    given = parse_words(argv)
     row = lut.shipped().get((given.model_name, parameters.objective_of(given)))
     chosen = parameters.resolve(given, row)
     capacity = None if nsps is None else Capacity(nsps, "NSPs of card 0")
