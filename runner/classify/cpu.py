@@ -24,7 +24,13 @@ def measure(parameters: Parameters, at: Layout, report: ExportReport) -> Window:
     with scratch.writing(output):
         output.write_bytes(np.asarray(measured.output, dtype="<f4").tobytes())
     for warning in measured.warnings:
-        printed.note(f"warning: {warning}")
+        others = f", others used {float(measured.facts['others_load']):.0%} of these cores meanwhile"
+        printed.note(f"warning: {warning}{others if warning == onnxruntime.HOST_BUSY else ''}")
+    if window.duration_s > parameters.time_s:
+        printed.note(
+            f"{parameters.time_s} s are too short for {parameters.set_size} requests in flight at this pace:"
+            f" {window.duration_s:.1f} s were measured"
+        )
     version = importlib.metadata.version("onnxruntime")
     printed.say(f"Measured by ONNX Runtime {version} on the CPU in fp32, not on a card:")
     printed.say(printed.statistics_line(window.throughput_images_s, window.duration_s, parameters.batch_size))
