@@ -105,7 +105,8 @@ class Controller:
             )
         }
         self._workers: list[asyncio.Task[None]] = []
-        metrics.show(self._queue, self._sweeps)
+        # Who does not lead has a line too, in which nobody waits for it.
+        metrics.show(lambda: len(self._queue) if self._lease.held() else 0, self._sweeps)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set."""

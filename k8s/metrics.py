@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Count
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,7 +17,6 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from k8s.watch import Cache
-from k8s.work import Queue
 
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 
@@ -72,10 +71,10 @@ class Metrics:
     def leading(self, now: bool) -> None:
         self._leading.set(now)
 
-    def show(self, queue: Queue, sweeps: Cache) -> None:
+    def show(self, depth: Callable[[], int], sweeps: Cache) -> None:
         """Depth and phases are counted when Prometheus asks."""
-        depth = Gauge("aicsweep_queue_depth", "Sweeps that wait for a look.", registry=self._registry)
-        depth.set_function(lambda: len(queue))
+        gauge = Gauge("aicsweep_queue_depth", "Sweeps that wait for a look.", registry=self._registry)
+        gauge.set_function(depth)
         self._registry.register(_Phases(sweeps))
 
     def as_text(self) -> bytes:

@@ -168,18 +168,17 @@ class StandIn:
             expired = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
             await response.write(json.dumps({"type": "ERROR", "object": expired}).encode() + b"\n")
             return response
-        seen = 0
+        # Changes are told again to whoever asks from before them, bookmarks are not.
+        seen, old = 0, len(self._history)
         while self._epoch == epoch:
             async with self._news:
                 if seen == len(self._history):
                     await self._news.wait()
-                news, seen = self._history[seen:], len(self._history)
-            if self.silent:
-                continue
+                news, first, seen = self._history[seen:], seen, len(self._history)
             selector = request.query.get("labelSelector", "")
-            for version, plural, event, found in news:
-                wanted = event == "BOOKMARK" or (version > said and _fits(found, selector))
-                if plural == where["plural"] and wanted:
+            for number, (version, plural, event, found) in enumerate(news, first):
+                wanted = number >= old if event == "BOOKMARK" else version > said and _fits(found, selector)
+                if wanted and plural == where["plural"] and not self.silent:
                     await response.write(json.dumps({"type": event, "object": found}).encode() + b"\n")
         return response
 

@@ -133,6 +133,7 @@ async def test_one_that_does_not_lead_knows_all_and_does_nothing_until_it_does(t
             assert at.controller.stale() == []
             assert len(at.controller._sweeps) == 1
             assert {verb for verb, _ in server.calls} <= {"list", "watch", "get"}
+            assert b"aicsweep_queue_depth 0.0" in at.controller._metrics.as_text()
             await hold(server, "")
             await server.until(lambda: jobs(server))
 

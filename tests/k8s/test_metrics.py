@@ -6,7 +6,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from k8s.metrics import Metrics
 from k8s.watch import Cache
-from k8s.work import Queue
 
 
 def values(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -19,15 +18,14 @@ def values(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
     }
 
 
-async def test_everything_is_counted_where_it_happened() -> None:
-    metrics, queue, sweeps = Metrics(), Queue(), Cache(lambda found: found)
-    metrics.show(queue, sweeps)
+def test_everything_is_counted_where_it_happened() -> None:
+    metrics, sweeps = Metrics(), Cache(lambda found: found)
+    metrics.show(lambda: 7, sweeps)
     metrics.on_pass("ok", 0.5, 0.1)
     metrics.on_pass("Conflict", 0.25, 0.1)
     metrics.on_call("create", "jobs", "AlreadyExists", 0.01)
     metrics.on_restart("jobs", "Gone")
     metrics.leading(True)
-    queue.add(("a", "b"))
     for number, status in enumerate((None, {}, {"phase": "Measuring"}, {"phase": "Measuring"})):
         sweeps.seen("ADDED", {"metadata": {"name": f"s{number}", "uid": "u"}, "status": status})
     seen = values(metrics)
@@ -37,7 +35,7 @@ async def test_everything_is_counted_where_it_happened() -> None:
     assert seen["aicsweep_pass_seconds_count", ()] == 2
     assert seen["aicsweep_api_calls_total", ("AlreadyExists", "create", "jobs")] == 1
     assert seen["aicsweep_watch_restarts_total", ("Gone", "jobs")] == 1
-    assert seen["aicsweep_queue_depth", ()] == 1
+    assert seen["aicsweep_queue_depth", ()] == 7
     assert seen["aicsweep_leading", ()] == 1
     assert seen["aicsweep_sweeps", ("Measuring",)] == 2
     assert seen["aicsweep_sweeps", ("New",)] == 2
