@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 import orjson
 from kubernetes.aio import client, config
 
 from k8s.api_errors import ApiError, Unavailable, translate
+from k8s.resources import CALLS, Call, Resource
 from runner import __version__
 from runner.errors import BadInput, Problem
 
@@ -43,66 +42,6 @@ _METHODS = {
     "patch": "PATCH",
     "delete": "DELETE",
 }
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A kind of object, and where the server has it."""
-
-    group: str
-    version: str
-    plural: str
-    kind: str
-    namespaced: bool = True
-
-    @property
-    def api_version(self) -> str:
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    def path(self, namespace: str, *rest: str) -> str:
-        """Of one object, its subresource, or of all in `namespace`; "" for all namespaces."""
-        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
-        parts += ["namespaces", namespace] if namespace and self.namespaced else []
-        return "/" + "/".join(quote(part, safe="") for part in [*parts, self.plural, *rest] if part)
-
-
-SWEEPS = Resource("aicsweep.dev", "v1alpha1", "sweeps", "Sweep")
-JOBS = Resource("batch", "v1", "jobs", "Job")
-PODS = Resource("", "v1", "pods", "Pod")
-NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
-EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
-LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
-
-KINDS: Mapping[str, Resource] = {each.kind: each for each in (SWEEPS, JOBS, PODS, NODES, EVENTS, LEASES)}
-
-
-@dataclass(frozen=True)
-class Call:
-    """A right that the controller needs."""
-
-    verb: str
-    resource: Resource
-    subresource: str = ""
-
-
-# Everything the controller may ask: its RBAC rules are made from this, and no other request leaves `Api`.
-CALLS: Sequence[Call] = (
-    Call("list", SWEEPS),
-    Call("watch", SWEEPS),
-    Call("patch", SWEEPS, "status"),
-    Call("list", JOBS),
-    Call("watch", JOBS),
-    Call("get", JOBS),
-    Call("create", JOBS),
-    Call("patch", JOBS),
-    Call("delete", JOBS),
-    Call("list", PODS),
-    Call("list", NODES),
-    Call("create", EVENTS),
-    Call("get", LEASES),
-    Call("create", LEASES),
-    Call("patch", LEASES),
-)
 
 
 @asynccontextmanager

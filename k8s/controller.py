@@ -21,11 +21,12 @@ import uuid
 from contextlib import AsyncExitStack
 
 from k8s import logs, names, prune
-from k8s.api import JOBS, SWEEPS, Api, Object, connect
+from k8s.api import Api, Object, connect
 from k8s.events import Teller
 from k8s.lease import Lease
 from k8s.metrics import Metrics
 from k8s.reconcile import Reconciler
+from k8s.resources import JOBS, SWEEPS
 from k8s.serve import serving
 from k8s.settings import Settings, read_settings
 from k8s.watch import Cache, Key, Reflector, key_of

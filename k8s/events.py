@@ -12,8 +12,9 @@ import time
 from datetime import UTC, datetime
 
 from k8s.actions import Event
-from k8s.api import EVENTS, SWEEPS, Api, Object
+from k8s.api import Api, Object
 from k8s.api_errors import AlreadyExists, ApiError
+from k8s.resources import EVENTS, SWEEPS
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from k8s.api import LEASES, Api, Object
+from k8s.api import Api, Object
 from k8s.api_errors import AlreadyExists, ApiError, Conflict, NotFound
+from k8s.resources import LEASES
 
 log = logging.getLogger(__name__)
 

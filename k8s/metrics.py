@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from k8s.watch import Cache
 
-_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 30)
 
 
 class Metrics:

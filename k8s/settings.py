@@ -50,7 +50,7 @@ class Settings(BaseModel):
     measure_image: str = Field(min_length=1, max_length=512, description="Image of all other pods.")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
 
-    workers: int = Field(default=8, ge=1, le=64, description="Sweeps looked at at the same time.")
+    workers: int = Field(default=16, ge=1, le=64, description="Sweeps looked at at the same time.")
     resync_s: float = Field(default=1800, ge=10, description="Each Sweep is looked at at least this often.")
     request_s: float = Field(default=30, ge=1, le=300, description="Time limit of one request.")
     silence_s: float = Field(

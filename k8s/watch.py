@@ -19,8 +19,9 @@ from typing import NoReturn
 
 import orjson
 
-from k8s.api import Api, Object, Resource
+from k8s.api import Api, Object
 from k8s.api_errors import ApiError, Gone
+from k8s.resources import Resource
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from k8s.api import CALLS, EVENTS, JOBS, LEASES, PAGE, SWEEPS, Api, connect
+from k8s.api import PAGE, Api, connect
 from k8s.api_errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
+from k8s.resources import CALLS, EVENTS, JOBS, LEASES, SWEEPS
 from tests.cluster.cluster import Cluster
 from tests.ports import free_ports
 

@@ -14,8 +14,9 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.config import incluster_config
 
-from k8s.api import CALLS, EVENTS, JOBS, KINDS, NODES, PAGE, PODS, SWEEPS, Api, Call, connect
+from k8s.api import PAGE, Api, connect
 from k8s.api_errors import AlreadyExists, Conflict, Gone, NotFound, Throttled, Unavailable
+from k8s.resources import CALLS, EVENTS, JOBS, PODS, RESOURCES, SWEEPS, Call
 from runner import __version__
 from runner.errors import BadInput
 from tests.k8s.standin import api_of, refusal, standing_in
@@ -27,15 +28,6 @@ def job(name: str, **labels: str) -> dict[str, object]:
 
 async def pages_of(api: Api, **where: str) -> list[list[str]]:
     return [[found["metadata"]["name"] for found in page] async for page, _ in api.pages(JOBS, **where)]
-
-
-def test_where_the_server_has_objects() -> None:
-    assert PODS.path("a") == "/api/v1/namespaces/a/pods"
-    assert JOBS.path("") == "/apis/batch/v1/jobs"
-    assert NODES.path("a", "n") == "/api/v1/nodes/n"
-    assert SWEEPS.path("a", "s", "status") == "/apis/aicsweep.dev/v1alpha1/namespaces/a/sweeps/s/status"
-    # A name from outside stays one part of the path.
-    assert JOBS.path("a", "../../b") == "/apis/batch/v1/namespaces/a/jobs/..%2F..%2Fb"
 
 
 async def test_a_list_comes_in_pages_of_one_version() -> None:
@@ -188,7 +180,7 @@ async def test_every_right_is_asked_for_by_some_method() -> None:
                 raise NotFound("noted")
 
         api = Noted.__new__(Noted)
-        for resource in KINDS.values():
+        for resource in RESOURCES:
             for asked in (
                 api.get(resource, "a", "b"),
                 anext(api.pages(resource)),

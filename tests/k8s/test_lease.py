@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from k8s.api import LEASES, Api
+from k8s.api import Api
 from k8s.lease import Lease
+from k8s.resources import LEASES
 from tests.k8s.standin import StandIn, api_of, refusal, standing_in
 
 NAMESPACE, NAME = "system", "controller"

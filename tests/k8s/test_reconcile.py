@@ -15,11 +15,12 @@ from aiohttp import web
 
 from k8s import names, prune
 from k8s.actions import Create, Decision, Delete, Event, Patch
-from k8s.api import JOBS, SWEEPS, Api, Object
+from k8s.api import Api, Object
 from k8s.api_errors import Conflict, Unavailable
 from k8s.events import Teller
 from k8s.observe import Observed
 from k8s.reconcile import Blocked, NotLeading, Reconciler, blocked_status
+from k8s.resources import JOBS, SWEEPS
 from k8s.status import SweepStatus
 from k8s.watch import Cache
 from tests.k8s.standin import StandIn, api_of, refusal, standing_in

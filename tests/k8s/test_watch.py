@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from k8s import prune, watch
-from k8s.api import JOBS, PAGE, Object
+from k8s.api import PAGE, Object
+from k8s.resources import JOBS
 from k8s.watch import Cache, Reflector, key_of, pause_s
 from tests.k8s.standin import StandIn, api_of, refusal, standing_in
 from tests.k8s.test_prune import job as job_of_a_sweep

@@ -1,0 +1,71 @@
+"""What the controller has to do with: kinds of objects, and the rights it needs on them. Pure.
+
+The RBAC rules of an installation are made from CALLS, and `api` refuses every other request, so that
+the rules are neither too few nor too many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind of object, and where the server has it."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str, *rest: str) -> str:
+        """Of one object, its subresource, or of all in `namespace`; "" for all namespaces."""
+        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        parts += ["namespaces", namespace] if namespace and self.namespaced else []
+        return "/" + "/".join(quote(part, safe="") for part in [*parts, self.plural, *rest] if part)
+
+
+SWEEPS = Resource("aicsweep.dev", "v1alpha1", "sweeps", "Sweep")
+JOBS = Resource("batch", "v1", "jobs", "Job")
+PODS = Resource("", "v1", "pods", "Pod")
+NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
+EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
+LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+
+RESOURCES = (SWEEPS, JOBS, PODS, NODES, EVENTS, LEASES)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A right that the controller needs."""
+
+    verb: str
+    resource: Resource
+    subresource: str = ""
+
+
+# Everything the controller may ask for; no other request leaves `Api`.
+CALLS: Sequence[Call] = (
+    Call("list", SWEEPS),
+    Call("watch", SWEEPS),
+    Call("patch", SWEEPS, "status"),
+    Call("list", JOBS),
+    Call("watch", JOBS),
+    Call("get", JOBS),
+    Call("create", JOBS),
+    Call("patch", JOBS),
+    Call("delete", JOBS),
+    Call("list", PODS),
+    Call("list", NODES),
+    Call("create", EVENTS),
+    Call("get", LEASES),
+    Call("create", LEASES),
+    Call("patch", LEASES),
+)
