@@ -165,3 +165,13 @@ def cell_id(content: Mapping[str, Any]) -> str:
 def slot_id(cell: str, target: str = ANY_TARGET) -> str:
     """Identity of a slot: a cell on a target (`any`, a node's name, or a card's serial)."""
     return identity("slot", {"cell": cell, "target": target})
+
+
+def device_target(node: str, number: int) -> str:
+    """Target of the `number`-th device of a cluster's node."""
+    return f"{node}/{number}"
+
+
+def node_of(target: str) -> str:
+    """The node of a cluster's target; a node's name has no slash."""
+    return target.partition("/")[0]

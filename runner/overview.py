@@ -33,12 +33,21 @@ def of_plan(plan: Plan) -> dict[str, Any]:
         "exports": exports,
         "binaries": binaries,
         "lots": plan.lots,
+        "todo": todo.num_rows,
+        "rows_to_do": _rows_to_do(plan),
         "unfit": _unfit(plan),
         "compile_s": float(pc.sum(compiled["compile_estimate_s_max"]).as_py() or 0.0),
         "device_s": plan.device_s,
         "storage_bytes": int(exports * GRAPH_BYTES + binaries * BINARY_BYTES + todo.num_rows * RESULT_BYTES),
         "notes": [f"{path} takes no point away" for path in header["unused"]],
     }
+
+
+def _rows_to_do(plan: Plan) -> int:
+    """Rows of the table whose slot is in a lot: several where objectives share it."""
+    rows = plan.columns("slot", "lot", "unfit", where=pc.field("unfit") == "")
+    todo = rows.filter(pc.is_valid(rows["lot"]))["slot"].combine_chunks()
+    return int(pc.sum(pc.is_in(rows["slot"], todo)).as_py() or 0)
 
 
 def _unfit(plan: Plan) -> list[dict[str, Any]]:

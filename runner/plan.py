@@ -26,11 +26,14 @@ from runner.errors import BadInput, Problem
 from runner.grid import UNFIT, Positions
 from runner.listing import Listing, expand
 from runner.lut import LutRow, LutTable
-from runner.planfile import PLAN_SCHEMA, ROW_GROUP, TEXT, Plan, Task, Writer, read_plan
-from runner.result import CONTENDED, FAILED, MISSING, WRONG_OUTPUT
+from runner.planfile import PLAN_SCHEMA, ROW_GROUP, TEXT, Plan, Task, Writer, key, read_plan
+from runner.result import CONTENDED, FAILED, INFEASIBLE, KILLED, MISSING, OK, WRONG_OUTPUT
 from runner.spec import Sweep
 
-__all__ = ["Past", "Plan", "Task", "make_plan", "read_plan", "still_wanted"]
+__all__ = ["ANYWHERE", "Past", "Plan", "Task", "key", "make_plan", "read_plan", "still_wanted"]
+
+# Targets where any device will do: one, of no node.
+ANYWHERE: Mapping[str, str] = {keys.ANY_TARGET: ""}
 
 Seconds = npt.NDArray[np.float64]
 Int32s = npt.NDArray[np.int32]
@@ -45,8 +48,8 @@ class Past:
     reason: str = ""
 
 
-# A second wrong output of the same binary is no accident.
-TRIES_OF_WRONG_OUTPUT = 2
+# A second wrong output of the same binary is no accident, nor is a second one that was killed.
+TRIES: Mapping[str, int] = {WRONG_OUTPUT: 2, KILLED: 2}
 
 
 def still_wanted(past: Past | None, rounds: int) -> bool:
@@ -58,7 +61,7 @@ def still_wanted(past: Past | None, rounds: int) -> bool:
     if past is None or past.verdict == MISSING:
         return True
     if past.verdict == FAILED:
-        return past.attempts < (TRIES_OF_WRONG_OUTPUT if past.reason == WRONG_OUTPUT else rounds)
+        return past.attempts < TRIES.get(past.reason, rounds)
     return past.reason == CONTENDED and past.attempts < rounds
 
 
@@ -71,25 +74,26 @@ def make_plan(
     *,
     round_number: int = 1,
     past: Mapping[str, Past] | None = None,
-    targets: Sequence[str] = (keys.ANY_TARGET,),
+    targets: Mapping[str, str] = ANYWHERE,
 ) -> Plan:
     """The plan of one round: all wanted rows, and lots of those whose slot has no final result yet.
 
-    The same arguments give the same bytes. Raises BadInput where nothing fits.
+    `targets` leads from each target to its node. The same arguments give the same bytes. Raises
+    BadInput where nothing fits.
     """
-    limits = sweep.spec.limits
-    final = {slot for slot, known in (past or {}).items() if not still_wanted(known, limits.rounds)}
-    lots = _Lots(f"{sweep.name}/{sweep.spec.run}/{round_number}", limits.lot_minutes * 60)
+    limits, past = sweep.spec.limits, past or {}
+    final = {slot for slot, known in past.items() if not still_wanted(known, limits.rounds)}
+    lots = _Lots(f"{sweep.name}/{sweep.spec.run}/{round_number}", limits.lot_minutes * 60, targets)
     writer, unused = Writer(), set[str]()
     unfit: Counter[str] = Counter()
     begin = cells = wanted = 0
     for listing in expand(sweep.spec, models, lut, target, unused):
-        rows = _Rows(listing, backend, targets, begin)
+        rows = _Rows(listing, backend, list(targets), begin)
         unfit.update(rows.reasons())
         cells += rows.cells
         wanted += rows.wanted
         todo = rows.todo(final)
-        packed = lots.pack(rows.blocks(todo), rows.seconds(todo))
+        packed = lots.pack(rows.blocks(todo), rows.seconds(todo), todo)
         for table in rows.tables(todo, packed):
             writer.add(table)
         begin += len(rows)
@@ -99,7 +103,11 @@ def make_plan(
         {
             "sweep": {"name": sweep.name, "namespace": sweep.metadata.namespace, "run": sweep.spec.run},
             "round": round_number,
-            "lots": lots.count,
+            "lots": lots.per_node * lots.nodes,
+            "lots_per_node": lots.per_node,
+            # Where something is known to work, what fails does not fail for all.
+            "canary": [] if any(p.verdict in (OK, INFEASIBLE) for p in past.values()) else sorted(lots.first),
+            "targets": dict(targets),
             "wanted": wanted,
             "cells": cells,
             "slots": cells * len(targets),
@@ -139,28 +147,73 @@ class Packed(NamedTuple):
 
 
 class _Lots:
-    """Packs rows into lots of at most `limit_s` estimated seconds, one listing's after the other's.
+    """Packs rows into lots of a node each, one listing's after the other's.
 
-    Rivals of one block stay together in seeded random order; a block that fits a lot is never split,
-    one that does not begins a lot of its own.
+    Every node packs its own rows, all in the same seeded random order of entries: what is measured beside
+    each other, or on each node, is comparable.
     """
 
-    def __init__(self, seed: str, limit_s: float) -> None:
+    def __init__(self, seed: str, limit_s: float, targets: Mapping[str, str]) -> None:
         self._random = np.random.default_rng(int(keys.digest_bytes(seed.encode())[:16], 16))
+        nodes = {node: number for number, node in enumerate(dict.fromkeys(targets.values()))}
+        self._node_of = np.array([nodes[node] for node in targets.values()])
+        self._packers = [_Packer(limit_s) for _ in nodes]
+        # Lots that hold the first rows of a listing, each counted from its node's first.
+        self.first: set[int] = set()
+        self.seconds = 0.0
+
+    @property
+    def nodes(self) -> int:
+        return len(self._packers)
+
+    @property
+    def per_node(self) -> int:
+        return max(packer.count for packer in self._packers)
+
+    def pack(self, blocks: Positions, seconds: Seconds, rows: Positions) -> Packed:
+        """`rows` are numbers in the listing, entry after entry, each on every target."""
+        targets = len(self._node_of)
+        entries, nodes = rows // targets, self._node_of[rows % targets]
+        shuffled = self._random.random(int(entries.max(initial=-1)) + 1)[entries]
+        self.seconds += float(seconds.sum())
+        parts = []
+        for number, packer in enumerate(self._packers):
+            mine = np.flatnonzero(nodes == number)
+            mine = mine[np.lexsort((rows[mine], shuffled[mine], blocks[mine]))]
+            # The devices of a node measure side by side: an entry takes as long on all as on one.
+            begins = np.diff(entries[mine], prepend=-1) != 0
+            firsts = mine[begins]
+            lots, positions = packer.pack(blocks[firsts], seconds[firsts])
+            entry = np.cumsum(begins) - 1
+            on_device = np.arange(len(mine)) - np.flatnonzero(begins)[entry]
+            self.first.update(lots[:1].tolist())
+            on_device += targets * positions[entry]
+            parts.append(Packed(mine, lots[entry], on_device.astype(np.int32)))
+        if len(parts) == 1:
+            return parts[0]
+        packed = Packed(*map(np.concatenate, zip(*parts, strict=True)))
+        order = np.lexsort((packed.positions, nodes[packed.order], packed.lots))
+        return Packed(packed.order[order], packed.lots[order], packed.positions[order])
+
+
+class _Packer:
+    """Lots of at most `limit_s` estimated seconds. Rivals of one block stay together: a block that fits a lot
+    is never split, one that does not begins a lot of its own."""
+
+    def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._lot, self._used_s, self._position = 0, 0.0, 0
-        self.seconds = 0.0
 
     @property
     def count(self) -> int:
         return self._lot + 1 if self._position else 0
 
-    def pack(self, blocks: Positions, seconds: Seconds) -> Packed:
-        order = np.lexsort((self._random.random(len(blocks)), blocks))
+    def pack(self, blocks: Positions, seconds: Seconds) -> tuple[Int32s, Int32s]:
+        """Lot and position of rows that are sorted by block, following those of the last call."""
         totals_s = np.bincount(blocks, weights=seconds).tolist()
         limit_s, lot, used_s, position, block = self._limit_s, self._lot, self._used_s, self._position, -1
         lots, positions = array("i"), array("i")
-        for its_block, cost_s in zip(blocks[order].tolist(), seconds[order].tolist(), strict=True):
+        for its_block, cost_s in zip(blocks.tolist(), seconds.tolist(), strict=True):
             needed_s = cost_s if its_block == block else totals_s[its_block]
             block = its_block
             if used_s > 0 and used_s + min(needed_s, limit_s) > limit_s + 1e-9:
@@ -170,8 +223,7 @@ class _Lots:
             used_s += cost_s
             position += 1
         self._lot, self._used_s, self._position = lot, used_s, position
-        self.seconds += float(seconds.sum())
-        return Packed(order, np.array(lots), np.array(positions))
+        return np.array(lots, dtype=np.int32), np.array(positions, dtype=np.int32)
 
 
 class _Rows:

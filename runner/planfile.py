@@ -3,15 +3,21 @@
     plan.make_plan --(Writer)--> plans/<digest>.parquet --(read_plan)--> Plan: lots for tasks, columns for merge
 
 `row` is the grid's order, that of the table. In the file, network after network, rows with a lot come
-first and in the order of work: a lot's rows are in one row group or two, and reading a lot reads no others.
+first and in the order they were packed: a lot's rows are in one row group or two, and reading a lot reads
+no others.
+
+A lot belongs to one node. The column `lot` counts the lots of a node as they were packed; their numbers
+are those of all nodes, node after node, `lots_per_node` each (the last of some may be empty), and in each
+the lots come first that are the `canary`: one of every network, so that what fails for all is seen early.
 """
 
 from __future__ import annotations
 
 import bisect
 import io
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -22,8 +28,9 @@ import pyarrow.parquet as pq
 
 from runner import keys
 from runner.cells import CELL_FIELDS, Cell
+from runner.spec import API_VERSION, KIND, Sweep
 
-SCHEMA = 1
+SCHEMA = 2
 # Rows of a row group, at least: what reading one lot costs.
 ROW_GROUP = 10_000
 
@@ -66,7 +73,8 @@ _DISTINCT = {"row", "position", "slot", "cell"}
 
 @dataclass(frozen=True)
 class Task:
-    """One slot to measure, read from a lot."""
+    """One slot to measure, read from a lot. `export` and `binary` are ids of requests; no binary where the
+    target compiles."""
 
     slot: str
     cell_id: str
@@ -75,10 +83,18 @@ class Task:
     model: str
     epoch: int
     location: str
+    export: str
+    binary: str
     estimate_s: float
 
+    @property
+    def export_request(self) -> keys.ExportRequest:
+        return replace(self.cell.export_request, location=self.location)
 
-_TASK_COLUMNS = ("lot", "position", "slot", "cell", "target", "model", "epoch", "location", "estimate_s")
+
+_TASK_COLUMNS = (
+    "lot", "slot", "cell", "target", "model", "epoch", "location", "export", "binary", "estimate_s",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -123,18 +139,132 @@ class Plan:
         kept = [group if where is None else group.filter(where) for group in groups]
         return pa.concat_tables(kept).select(names).unify_dictionaries()
 
+    @property
+    def sweep(self) -> Sweep:
+        """The sweep as it was when it was planned."""
+        named = {name: value for name, value in self.header["sweep"].items() if name != "run"}
+        document = {"apiVersion": API_VERSION, "kind": KIND, "metadata": named, "spec": self.header["spec"]}
+        return Sweep.model_validate_json(orjson.dumps(document))
+
+    @property
+    def nodes(self) -> list[str]:
+        """The nodes of all targets, in order; one without a name where any will do."""
+        return list(dict.fromkeys(self._node_of.values()))
+
+    @property
+    def lots_per_node(self) -> int:
+        return int(self.header["lots_per_node"])
+
+    @property
+    def canary(self) -> int:
+        """How many lots of each node, the first ones, are its canary; none once something had a good end."""
+        return len(self.header["canary"])
+
+    def node(self, lot: int) -> str:
+        """The node that a lot is measured on."""
+        return self.nodes[lot // self.lots_per_node]
+
     def lot(self, number: int) -> list[Task]:
         """The tasks of one lot, in order."""
-        first = bisect.bisect_left(self._last_lots, number)
-        beyond = bisect.bisect_left(self._last_lots, number + 1) + 1
+        if number >= self.lots:
+            return []
+        node, packed = self.node(number), self._packed(number % self.lots_per_node)
+        first = bisect.bisect_left(self._last_lots, packed)
+        beyond = bisect.bisect_left(self._last_lots, packed + 1) + 1
         groups = self._groups[first:beyond]
-        return [task for group in groups for task in self._lots_of_group(group).get(number, ())]
+        tasks = [task for group in groups for task in self._lots_of_group(group).get(packed, ())]
+        return [task for task in tasks if self._node_of[task.target] == node]
+
+    def by_lot(self) -> dict[int, list[Task]]:
+        """Every task in the order of work, by its lot."""
+        first = {node: number * self.lots_per_node for number, node in enumerate(self.nodes)}
+        lots: dict[int, list[Task]] = {}
+        for group in self._groups:
+            for packed, tasks in self._lots_of_group(group).items():
+                number = self._number(packed)
+                for task in tasks:
+                    lots.setdefault(first[self._node_of[task.target]] + number, []).append(task)
+        return dict(sorted(lots.items()))
 
     def tasks(self) -> list[Task]:
         """Every task of the plan, lot after lot."""
-        return [
-            task for group in self._groups for tasks in self._lots_of_group(group).values() for task in tasks
-        ]
+        return [task for tasks in self.by_lot().values() for task in tasks]
+
+    def sizes(self) -> dict[int, int]:
+        """How many slots each lot holds, of those that hold any."""
+        counted = self._todo("target").group_by(["number", "target"]).aggregate([("lot", "count")])
+        first = {node: number * self.lots_per_node for number, node in enumerate(self.nodes)}
+        sizes: Counter[int] = Counter()
+        for row in counted.to_pylist():
+            sizes[first[self._node_of[row["target"]]] + row["number"]] += row["lot_count"]
+        return dict(sorted(sizes.items()))
+
+    def stretches(self, sizes: Mapping[int, int]) -> dict[str, list[int]]:
+        """First lot and count of each node that has something to do."""
+        found: dict[str, list[int]] = {}
+        for lot in sizes:
+            stretch = found.setdefault(self.node(lot), [lot - lot % self.lots_per_node, 0])
+            stretch[1] = lot - stretch[0] + 1
+        return found
+
+    def exports(self) -> list[keys.ExportRequest]:
+        """What is to export, in the order of work: an export task's number is its place here."""
+        names = ["export", "source", "weights", "image_size", "opset", "location"]
+        first = self._todo(*names).group_by(names).aggregate([("number", "min")]).to_pylist()
+        found: dict[str, keys.ExportRequest] = {}
+        for row in sorted(first, key=lambda row: (row["number_min"], row["export"], row["location"])):
+            request = keys.ExportRequest(*(row[name] for name in names[1:]))
+            found.setdefault(row["export"], request)
+        return list(found.values())
+
+    @cached_property
+    def compiled_with(self) -> Mapping[str, int]:
+        """The compile task of each binary: the number in its node of the first lot that needs it, so that
+        each is made once, and no later than it is measured."""
+        first = self._todo("binary").group_by("binary").aggregate([("number", "min")])
+        pairs = zip(first["binary"].to_pylist(), first["number_min"].to_pylist(), strict=True)
+        return {binary: number for binary, number in pairs if binary}
+
+    def to_compile(self, number: int) -> list[Task]:
+        """A task for each binary of a compile task."""
+        found: dict[str, Task] = {}
+        wanted = {binary for binary, task in self.compiled_with.items() if task == number}
+        for first in range(0, self.lots, max(1, self.lots_per_node)):
+            if found.keys() == wanted:
+                break
+            for task in self.lot(first + number):
+                if task.binary in wanted:
+                    found.setdefault(task.binary, task)
+        return list(found.values())
+
+    def _todo(self, *names: str) -> pa.Table:
+        """Columns of the rows in lots, with the lot's `number` in its node."""
+        table = self.columns("lot", *names, where=pc.field("lot").is_valid())
+        numbers = [self._number(packed) for packed in range(self.lots_per_node)]
+        return table.append_column("number", pa.array(numbers, pa.int32()).take(table["lot"]))
+
+    def _number(self, packed: int) -> int:
+        """The number in its node of a lot, from its place among the packed ones."""
+        canary: list[int] = self.header["canary"]
+        before = bisect.bisect_left(canary, packed)
+        if before < len(canary) and canary[before] == packed:
+            return before
+        return len(canary) + packed - before
+
+    def _packed(self, number: int) -> int:
+        """The inverse of `_number`."""
+        canary: list[int] = self.header["canary"]
+        if number < len(canary):
+            return canary[number]
+        packed = number - len(canary)
+        for lot in canary:
+            packed += lot <= packed
+        return packed
+
+    @property
+    def _node_of(self) -> Mapping[str, str]:
+        targets: Mapping[str, str] = self.header["targets"]
+        return targets
 
     @cached_property
     def _file(self) -> pq.ParquetFile:
@@ -164,13 +294,16 @@ class Plan:
         values = {name: rows[name].to_pylist() for name in rows.column_names}
         cells = [Cell(*fields) for fields in zip(*(values[name] for name in CELL_FIELDS), strict=True)]
         lots: dict[int, list[Task]] = {}
-        columns = (values[name] for name in ("lot", "slot", "cell", "target", "model", "epoch", "location"))
-        for cell, (lot, slot, id_, target, model, epoch, location), estimate_s in zip(
-            cells, zip(*columns, strict=True), values["estimate_s"], strict=True
-        ):
-            task = Task(slot, id_, cell, target, model, epoch, location, estimate_s)
-            lots.setdefault(lot, []).append(task)
+        before = ("slot", "cell", "target", "model", "epoch", "location", "export", "binary", "estimate_s")
+        columns = zip(*(values[name] for name in before), strict=True)
+        for lot, cell, (slot, id_, *rest) in zip(values["lot"], cells, columns, strict=True):
+            lots.setdefault(lot, []).append(Task(slot, id_, cell, *rest))
         return lots
+
+
+def key(digest: str) -> str:
+    """Where a sweep's folder in the store has the plan of that digest."""
+    return f"plans/{digest}.parquet"
 
 
 def read_plan(data: bytes) -> Plan:

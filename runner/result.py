@@ -26,6 +26,8 @@ VERDICTS = (OK, INFEASIBLE, FAILED, MISSING)
 CONTENDED = "contended"
 # Reason of a failure: the device's output differs from ONNX Runtime fp32 beyond tolerance.
 WRONG_OUTPUT = "wrong-output"
+# ... or: what worked on it was killed, a tool by memory running out or a pod with all in it.
+KILLED = "killed"
 LOG_TAIL_BYTES = 4096
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from runner import backends, cells, lut
 from runner.errors import BadInput
-from runner.plan import Past, Plan, Task, make_plan, still_wanted
+from runner.plan import ANYWHERE, Past, Plan, Task, make_plan, read_plan, still_wanted
 from tests import reference
 from tests.samples import sweep
 
@@ -18,10 +18,12 @@ CARD = cells.Target("fake", FAKE.PARAMETERS, FAKE.PRECISIONS, 14, "NSPs")
 GRID = {"cores": [1, 2, 4, 7], "instances": [1, 2], "batchSize": [1, 2, 4]}
 
 
-def planned(past=None, number=1, **spec) -> Plan:
+def planned(past=None, number=1, targets=ANYWHERE, **spec) -> Plan:
     wanted = sweep(**{"grid": GRID, **spec})
     models = cells.models_of(wanted.spec)
-    return make_plan(wanted, models, lut.shipped(), CARD, FAKE, past=past, round_number=number)
+    return make_plan(
+        wanted, models, lut.shipped(), CARD, FAKE, past=past, round_number=number, targets=targets
+    )
 
 
 def test_every_wanted_slot_is_in_exactly_one_lot():
@@ -37,7 +39,7 @@ def test_every_wanted_slot_is_in_exactly_one_lot():
 @given(
     reference.SPECS,
     st.sampled_from(["fake", "onnxruntime"]),
-    st.sampled_from([("any",), ("node-1", "node-2")]),
+    st.sampled_from([ANYWHERE, {"node-1": "node-1", "node-2": "node-2"}]),
     st.sampled_from([1, 10, 240]),
     st.data(),
 )
@@ -46,7 +48,7 @@ def test_rows_are_a_loops_and_lots_hold_each_wanted_slot_once(spec, name, target
     device = cells.Target(name, backend.PARAMETERS, backend.PRECISIONS, 14, "cores")
     wanted = sweep(**spec, limits={"lotMinutes": minutes})
     models = cells.models_of(wanted.spec)
-    rows = reference.rows(wanted, models, lut.shipped(), device, backend, targets)
+    rows = reference.rows(wanted, models, lut.shipped(), device, backend, list(targets))
     slots = sorted({row["slot"] for row in rows if not row["unfit"]})
     if not slots:
         return
@@ -66,14 +68,14 @@ def test_rows_are_a_loops_and_lots_hold_each_wanted_slot_once(spec, name, target
     assert sorted(task.slot for task in tasks) == left
     assert tasks == made.tasks()
     assert made.device_s == pytest.approx(sum(task.estimate_s for task in tasks))
-    assert all(by_lot)
+    assert all(by_lot) or len(targets) > 1
     for lot in by_lot:
         assert len(lot) == 1 or sum(task.estimate_s for task in lot) <= minutes * 60 + 1e-6
     # A network's rivals for an objective that fit one lot are in one.
     objective = {row["slot"]: row["objective"] for row in reversed(rows)}
-    blocks: dict[tuple[str, str], list[Task]] = {}
+    blocks: dict[tuple[str, str, str], list[Task]] = {}
     for task in tasks:
-        blocks.setdefault((task.cell.source, objective[task.slot]), []).append(task)
+        blocks.setdefault((task.cell.source, objective[task.slot], task.target), []).append(task)
     lot_of = {task.slot: number for number, lot in enumerate(by_lot) for task in lot}
     for rivals in blocks.values():
         if sum(task.estimate_s for task in rivals) <= minutes * 60:
@@ -124,6 +126,9 @@ def test_what_is_done_is_not_planned_again():
         (Past("infeasible", 1), False),
         (Past("failed", 2), True),
         (Past("failed", 3), False),
+        (Past("failed", 1, "killed"), True),
+        (Past("failed", 2, "killed"), False),
+        (Past("missing", 9, "device-hot"), True),
     ],
 )
 def test_still_wanted(past, wanted):
@@ -141,3 +146,63 @@ def test_an_added_value_adds_slots_and_changes_none():
     before = {t.slot for t in planned().tasks()}
     after = {t.slot for t in planned(grid={**GRID, "cores": [1, 2, 3, 4, 7]}).tasks()}
     assert before < after
+
+
+def models_in(made: Plan, lot: int) -> set[str]:
+    return {task.model for task in made.lot(lot)}
+
+
+def test_the_first_lots_are_a_canary_of_every_model():
+    made = planned(models=["resnets"], limits={"lotMinutes": 2})
+    models = {task.model for task in made.tasks()}
+    assert made.lots > made.canary == len(models) > 1
+    assert set().union(*(models_in(made, lot) for lot in range(made.canary))) == models
+    # A sweep of one lot is its own canary; where something worked before there is none.
+    assert planned(limits={"lotMinutes": 240}).canary == 1
+    assert planned({made.tasks()[0].slot: Past("ok", 1)}).canary == 0
+
+
+TWO_NODES = {"a/0": "a", "a/1": "a", "b/0": "b", "b/1": "b"}
+
+
+def test_a_lot_belongs_to_one_node_and_holds_the_same_points_for_all_its_devices():
+    made = planned(targets=TWO_NODES, limits={"lotMinutes": 5})
+    assert made.lots == 2 * made.lots_per_node
+    assert made.lots_per_node == planned(limits={"lotMinutes": 5}).lots
+    for number in range(made.lots_per_node):
+        here, there = made.lot(number), made.lot(number + made.lots_per_node)
+        assert {t.target for t in here} == {"a/0", "a/1"}
+        assert {t.target for t in there} == {"b/0", "b/1"}
+        assert [t.cell for t in here] == [t.cell for t in there]
+        assert made.node(number) == "a"
+        assert made.node(number + made.lots_per_node) == "b"
+    slots = [t.slot for t in made.tasks()]
+    assert len(slots) == len(set(slots)) == 4 * len(planned().tasks())
+
+
+def test_a_node_with_less_to_do_has_empty_lots_at_its_end():
+    targets = {"a": "a", "b": "b"}
+    first = planned(targets=targets, limits={"lotMinutes": 5})
+    past = {t.slot: Past("ok", 1) for t in first.tasks() if t.target == "b"}
+    second = planned(past, targets=targets, limits={"lotMinutes": 5})
+    sizes = [len(second.lot(number)) for number in range(second.lots)]
+    assert all(sizes[: second.lots_per_node])
+    assert not any(sizes[second.lots_per_node :])
+
+
+@pytest.mark.parametrize("targets", [ANYWHERE, TWO_NODES])
+def test_every_binary_is_compiled_once_and_no_later_than_it_is_measured(targets):
+    made = planned(targets=targets, limits={"lotMinutes": 3})
+    compiled = [t.binary for number in range(made.lots_per_node) for t in made.to_compile(number)]
+    assert len(compiled) == len(set(compiled))
+    assert set(compiled) == {t.binary for t in made.tasks()}
+    for lot in range(made.lots):
+        for task in made.lot(lot):
+            assert made.compiled_with[task.binary] <= lot % made.lots_per_node
+
+
+def test_exports_are_numbered_in_the_order_of_work():
+    made = planned(models=["resnets"], limits={"lotMinutes": 2})
+    numbered = [request.id for request in made.exports()]
+    assert numbered == list(dict.fromkeys(task.export for task in made.tasks()))
+    assert [r.id for r in read_plan(made.data).exports()] == numbered

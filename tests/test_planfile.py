@@ -5,7 +5,9 @@ import pytest
 from runner.planfile import PLAN_SCHEMA, ROW_GROUP, Plan, Writer, read_plan
 from tests.test_plan import planned
 
-HEADER = {"round": 1, "lots": 0, "device_s": 0.0}
+HEADER = {
+    "round": 1, "lots": 0, "lots_per_node": 0, "canary": [], "targets": {"any": ""}, "device_s": 0.0,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +34,20 @@ def test_bytes_give_the_plan_again(large):
 def test_any_lot_can_be_read_by_itself_and_all_of_them_are_the_tasks(large):
     rows = large.columns("lot", "position", "slot", where=pc.field("lot").is_valid())
     rows = rows.sort_by([("lot", "ascending"), ("position", "ascending")])
-    slots: dict[int, list[str]] = {}
+    packed: dict[int, list[str]] = {}
     for row in rows.to_pylist():
-        slots.setdefault(row["lot"], []).append(row["slot"])
-    assert list(slots) == list(range(large.lots))
+        packed.setdefault(row["lot"], []).append(row["slot"])
+    # The first lots of the two networks come first, the others as they were packed.
+    canary = large.header["canary"]
+    assert len(canary) == large.canary == 2
+    order = [*canary, *(number for number in packed if number not in canary)]
+    slots = [packed[number] for number in order]
+    assert len(slots) == large.lots
     for number in (large.lots - 1, 0, large.lots // 2):
         assert [task.slot for task in read_plan(large.data).lot(number)] == slots[number]
-    assert [[task.slot for task in large.lot(number)] for number in slots] == list(slots.values())
-    assert [task.slot for task in large.tasks()] == [slot for lot in slots.values() for slot in lot]
+    assert [[task.slot for task in large.lot(number)] for number in range(large.lots)] == slots
+    assert [task.slot for task in large.tasks()] == [slot for lot in slots for slot in lot]
+    assert large.sizes() == {number: len(lot) for number, lot in enumerate(slots)}
     assert large.lot(large.lots) == []
 
 
