@@ -1,6 +1,6 @@
 """Whether and how a sweep can run here: models at hand, limits, budget; then its plan. Before anything is worked on.
 
-Sweep --limits--> models --`plan.make_plan`--> Plan --budget--> engine
+Sweep --limits--> models --`plan.make_plan`--> Plan --`require_budget`--> engine
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner import cells, hub, keys, lut, plan
-from runner.backends import Backend
+from runner.backends import Backend, Capacity
 from runner.catalogue import HUGGING_FACE, MODELS, ONNX, Model
 from runner.errors import BadInput, Problem
 from runner.plan import Plan
@@ -51,22 +51,29 @@ def make_plan(
     table: lut.LutTable,
     number: int = 1,
     past: Mapping[str, plan.Past] | None = None,
+    *,
+    targets: Mapping[str, str] = plan.ANYWHERE,
+    capacity: Capacity | None = None,
 ) -> Plan:
-    """The plan of a round on this machine. Raises BadInput for whatever is over a limit or can't fit."""
-    capacity = backend.capacity(sweep.spec.hardware)
+    """The plan of a round. Without a `capacity` it is for devices of this machine. Raises BadInput for
+    whatever is over a limit or can't fit."""
+    capacity = capacity or backend.capacity(sweep.spec.hardware)
     target = cells.Target(
         backend.NAME, backend.PARAMETERS, backend.PRECISIONS, capacity.cores, capacity.reason
     )
     problems = over_limits(sweep, target)
     if problems:
         raise BadInput(problems)
-    made = plan.make_plan(
-        sweep, models_at_hand(sweep), table, target, backend, round_number=number, past=past
+    return plan.make_plan(
+        sweep,
+        models_at_hand(sweep),
+        table,
+        target,
+        backend,
+        round_number=number,
+        past=past,
+        targets=targets,
     )
-    problems = over_budget(sweep, made)
-    if problems:
-        raise BadInput(problems)
-    return made
 
 
 def over_limits(sweep: Sweep, target: cells.Target) -> list[Problem]:
@@ -93,13 +100,13 @@ def over_limits(sweep: Sweep, target: cells.Target) -> list[Problem]:
     return problems
 
 
-def over_budget(sweep: Sweep, made: Plan) -> list[Problem]:
-    """The plan's device time against `limits.maxDeviceHours`."""
-    hours = made.device_s / 3600
-    limit = sweep.spec.limits.max_device_hours
-    if hours <= limit:
-        return []
-    remedy = f"limits: {{maxDeviceHours: {hours + 0.05:.1f}}} would do, or fewer points, seconds or repeats"
-    return [
-        Problem("spec.limits.maxDeviceHours", f"is {limit:g}, about {hours:.1f} hours are needed", remedy)
-    ]
+def require_budget(sweep: Sweep, made: Plan) -> None:
+    """Raises BadInput where the plan's device time is over `limits.maxDeviceHours`. In a cluster the
+    controller watches over it, wave by wave, with what was used before."""
+    hours, limit = made.device_s / 3600, sweep.spec.limits.max_device_hours
+    if hours > limit:
+        remedy = (
+            f"limits: {{maxDeviceHours: {hours + 0.05:.1f}}} would do, or fewer points, seconds or repeats"
+        )
+        message = f"is {limit:g}, about {hours:.1f} hours are needed"
+        raise BadInput([Problem("spec.limits.maxDeviceHours", message, remedy)])

@@ -187,6 +187,20 @@ def fetch(store: Store, artifact: Artifact, cache: Path) -> Path:
     return cached
 
 
+def to_record(artifact: Artifact) -> dict[str, Any]:
+    """The artefact as plain JSON values, as its manifest holds them."""
+    files = {
+        name: _File(size_bytes=file.size_bytes, sha256=file.sha256) for name, file in artifact.files.items()
+    }
+    manifest = _Manifest(kind=artifact.kind, key=artifact.key, files=files, facts=dict(artifact.facts))
+    return manifest.model_dump()
+
+
+def from_record(record: Mapping[str, Any]) -> Artifact:
+    """The artefact that `to_record` wrote down. Raises ValueError for anything else."""
+    return _artifact(_Manifest.model_validate(record))
+
+
 def record_infeasible(store: Store, kind: Kind, key: str, facts: Mapping[str, Any]) -> None:
     """Remember for all sweeps that nobody can make this artefact. The first record stays.
 

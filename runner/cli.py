@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner import __version__, cli_host
-from runner.errors import (
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    EXIT_SLOTS_FAILED,
-    AicsweepError,
-    Infrastructure,
-    StoreError,
-)
+from runner.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, AicsweepError, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,11 +124,10 @@ def run(file: Path, backend: str | None, weights: str | None, store: str | None,
         f"table: {place.home.url}/{outcome.table_folder}/  (table.parquet, table.csv, summary.md)", err=True
     )
     if outcome.trouble:
-        raise Infrastructure(
-            outcome.trouble, remedy=f"`aicsweep doctor` looks for the cause; to go on: {again}"
-        )
-    bad = counts["failed"] + counts["infeasible"] + counts["missing"]
-    sys.exit(EXIT_SLOTS_FAILED if bad else EXIT_OK)
+        doctor = "`aicsweep doctor` looks for the cause; "
+        hint = doctor if outcome.exit_code == EXIT_INFRASTRUCTURE else ""
+        click.echo(f"aicsweep: {outcome.trouble}\n  {hint}to go on: {again}", err=True)
+    sys.exit(outcome.exit_code)
 
 
 @cli.command()
@@ -181,22 +173,14 @@ def merge_command(path: str, sweep: str | None) -> None:
     import orjson
 
     from runner import engine, merge, tables
-    from runner.plan import read_plan
-    from runner.spec import Sweep
+    from runner.plan import key, read_plan
 
     home = _home(path, sweep)
     current = orjson.loads(home.get(tables.CURRENT))
-    plan_ = read_plan(home.get(f"plans/{current['plan']}.parquet"))
-    results = engine.read_results(home)
-    merged = merge.merge(plan_, results)
-    document = {
-        "apiVersion": "aicsweep.dev/v1alpha1",
-        "kind": "Sweep",
-        "metadata": {k: v for k, v in plan_.header["sweep"].items() if k != "run"},
-        "spec": plan_.header["spec"],
-    }
-    folder = tables.publish(home, plan_, results, merged, Sweep.model_validate_json(orjson.dumps(document)))
-    click.echo(f"{merge.counts(merged)}\ntable: {home.url}/{folder}/")
+    _, manifest = tables.read_current(home)
+    plan_ = read_plan(home.get(key(current["plan"])))
+    merged = engine.merge_(home, plan_, unreached=manifest.get("unreached"))
+    click.echo(f"{merge.counts(merged.table)}\ntable: {home.url}/{merged.folder}/")
 
 
 @cli.command()
@@ -244,7 +228,9 @@ def _load(file: Path, backend: str | None, weights: str | None) -> Sweep:
 def _made_plan(sweep: Sweep) -> Any:
     from runner import admission, backends, lut
 
-    return admission.make_plan(sweep, backends.load(sweep.spec.backend), lut.shipped())
+    made = admission.make_plan(sweep, backends.load(sweep.spec.backend), lut.shipped())
+    admission.require_budget(sweep, made)
+    return made
 
 
 def _home(path: str, name: str | None) -> Store:

@@ -6,7 +6,7 @@
     |  `- StoreError
     |- PointFailed        this point's verdict: recorded as a row, the sweep goes on
     |  `- Infeasible      ... a property of the point: never tried again
-    `- Interrupted        Ctrl-C or SIGTERM: exit 130, what was measured is kept
+    `- Interrupted        Ctrl-C or SIGTERM: exit 130 (a pod 143), what was measured is kept
 
 Foreign errors are translated once, at the border where they appear, `from` their cause.
 """
@@ -21,6 +21,8 @@ EXIT_SLOTS_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INFRASTRUCTURE = 3
 EXIT_INTERRUPTED = 130
+# A pod that was asked to end: 128 + SIGTERM.
+EXIT_TERMINATED = 143
 
 
 class AicsweepError(Exception):

@@ -1,16 +1,17 @@
 """Measure one task: a backend's raw windows become one Result; results become segments in the store.
 
-`Recorder` is the only writer of results. A segment is written every 30 s, at the end of a lot and
-when the work is interrupted, so at most the measurement in flight is lost.
+`Recorder` is the only writer of results. A segment is written every 30 s (before a task begins and after
+it ended), at the end of a lot and when the work is interrupted, so at most the measurement in flight is
+lost, and where a process is killed what it measured in the 30 s before.
 """
 
 from __future__ import annotations
 
 import datetime
 import io
+import itertools
 import time
-import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -20,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from runner import provenance, stats
-from runner.backends import Backend, Bench, ExportReport, Measurement, Window
-from runner.errors import Infrastructure, PointFailed
+from runner.backends import Bench, ExportReport, Measurement, Window
+from runner.errors import Infrastructure, PointFailed, StoreError
 from runner.plan import Plan, Task
 from runner.result import CONTENDED, LOG_TAIL_BYTES, MISSING, OK, SEGMENT_SUFFIX, Result, encode_segment
 from runner.store import Store
@@ -29,11 +30,15 @@ from runner.store import Store
 FLUSH_S = 30.0
 # Latency samples kept raw per window; the statistics use all of them.
 KEPT_SAMPLES = 100_000
+# Of the segments of this process, whatever their lot: with the writer's name they make keys unique.
+_numbers = itertools.count()
+
+Windows = Sequence[Window]
 
 
 def measure_task(
     bench: Bench, task: Task, graph: Path, binary: Path | None, report: ExportReport
-) -> tuple[Result, Sequence[Window]]:
+) -> tuple[Result, Windows]:
     """Measure a task; whatever goes wrong with it becomes its result."""
     started = time.monotonic()
     started_at = _now()
@@ -42,7 +47,7 @@ def measure_task(
     except PointFailed as failure:
         return _failed(task, failure, started_at, time.monotonic() - started), ()
     except Infrastructure as error:
-        return _not_obtained(task, error, started_at, time.monotonic() - started), ()
+        return not_obtained(task, error, "run", started_at, time.monotonic() - started), ()
     device_s = time.monotonic() - started
     return _result(task, measured, report, started_at, device_s), measured.windows
 
@@ -123,14 +128,17 @@ def _failed(task: Task, failure: PointFailed, started_at: str, device_s: float) 
     )
 
 
-def _not_obtained(task: Task, error: Infrastructure, started_at: str, device_s: float) -> Result:
+def not_obtained(
+    task: Task, error: Infrastructure, stage: str, started_at: str = "", device_s: float = 0.0
+) -> Result:
+    """The result of a task that something around it kept from being measured; it stays wanted."""
     return Result(
         slot=task.slot,
         epoch=task.epoch,
         status=MISSING,
-        started_at=started_at,
+        started_at=started_at or _now(),
         device_s=device_s,
-        stage="run",
+        stage=stage,
         reason=error.reason,
         message=str(error).replace("\n ", "")[:1000],
     )
@@ -139,21 +147,30 @@ def _not_obtained(task: Task, error: Infrastructure, started_at: str, device_s: 
 class Recorder:
     """Writes the results of one lot as segments `results/<plan>/<lot>/<writer>-<n>.csv.zst`."""
 
-    def __init__(self, home: Store, backend: Backend, plan: Plan, lot: int) -> None:
+    def __init__(
+        self,
+        home: Store,
+        plan: Plan,
+        lot: int,
+        writer: str,
+        tools: Mapping[str, str],
+        node: str = "",
+    ) -> None:
         self._home = home
         self._folder = f"{plan.digest}/{lot:05d}"
-        self._writer = uuid.uuid4().hex
         self._header = {
             "plan": plan.digest,
             "lot": lot,
             "round": plan.round,
-            "writer": self._writer,
-            "tools": dict(backend.provenance()),
+            "writer": writer,
+            "node": node,
+            "tools": dict(tools),
             **provenance.host(),
         }
+        self._writer = writer
         self._results: list[Result] = []
         self._samples: list[tuple[str, int, stats.Samples]] = []
-        self._segments = 0
+        self._number = next(_numbers)
         self._flushed = time.monotonic()
 
     def __enter__(self) -> Recorder:
@@ -162,29 +179,45 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.flush()
+        try:
+            self.flush()
+        except KeyboardInterrupt:
+            # The first one; what was being written is written again, under the same name.
+            self.flush()
+            raise
 
     def add(self, result: Result) -> None:
         self._results.append(result)
-        if time.monotonic() - self._flushed >= FLUSH_S:
-            self.flush()
+        self.flush_if_due()
 
-    def keep_samples(self, slot: str, windows: Sequence[Window]) -> None:
+    def keep_samples(self, slot: str, windows: Windows) -> None:
         """Keep raw latencies (seconds per inference) beside the results."""
         self._samples += [
             (slot, number, window.latencies_s[:KEPT_SAMPLES]) for number, window in enumerate(windows)
         ]
 
+    def flush_if_due(self) -> None:
+        """Write what is held if the last segment was 30 s ago."""
+        if time.monotonic() - self._flushed >= FLUSH_S:
+            self.flush()
+
     def flush(self) -> None:
         """Write what is held. Raises StoreError: a result that can't be kept is a failure, not a log line."""
         if self._results:
-            name = f"{self._folder}/{self._writer}-{self._segments}"
+            name = f"{self._folder}/{self._writer}-{self._number}"
             if self._samples:
-                self._home.put_new(f"raw/{name}.parquet", _encode_samples(self._samples))
-            self._home.put_new(f"results/{name}{SEGMENT_SUFFIX}", encode_segment(self._header, self._results))
-            self._segments += 1
-            self._results, self._samples = [], []
+                self._put(f"raw/{name}.parquet", _encode_samples(self._samples))
+            self._put(f"results/{name}{SEGMENT_SUFFIX}", encode_segment(self._header, self._results))
+            self._results, self._samples, self._number = [], [], next(_numbers)
         self._flushed = time.monotonic()
+
+    def _put(self, key: str, data: bytes) -> None:
+        # Taken is fine if it is by ourselves: a write whose answer was lost, or that was interrupted.
+        if not self._home.put_new(key, data) and self._home.get(key) != data:
+            raise StoreError(
+                f"{self._home.url}/{key} is there already, and is not ours",
+                remedy="Two writers have one name: AICSWEEP_POD must be the pod's own uid.",
+            )
 
 
 def _encode_samples(samples: Sequence[tuple[str, int, stats.Samples]]) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,7 +20,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runner.plan import Past, Plan
+from runner import fleet
+from runner.keys import node_of
+from runner.plan import Past, Plan, still_wanted
 from runner.planfile import TEXT
 from runner.ranks import with_ranks
 from runner.result import (
@@ -37,10 +39,12 @@ from runner.result import (
     parse_rows,
 )
 
+# Reason of a missing row: its node or device could not be reached.
+UNREACHED = "unreached"
 # Bytes of rows parsed in one go: many small segments share one call.
 PARSE_BYTES = 4 << 20
 # What a segment's header says of each of its rows.
-_HEADER_TEXT = ("plan", "writer", "host", "cpu", "kernel", "os", "aicsweep_version", "tools")
+_HEADER_TEXT = ("plan", "writer", "node", "host", "cpu", "kernel", "os", "aicsweep_version", "tools")
 _HEADER_NUMBERS = ("round", "lot")
 
 
@@ -199,10 +203,11 @@ def past_of(results: Results) -> dict[str, Past]:
 _WORK = ("row", "lot", "position", "location", "estimate_s", "compile_estimate_s")
 
 
-def merge(plan: Plan, results: Results) -> pa.Table:
+def merge(plan: Plan, results: Results, unreached: Mapping[str, str] | None = None) -> pa.Table:
     """The table: a row for every wanted (objective, slot), in the grid's order, with status and ranks.
 
-    Takes the rows out of `results` as it goes: a million are in memory once, not twice.
+    Slots without a result on a node in `unreached` get its reason. Takes the rows out of `results` as it
+    goes: a million are in memory once, not twice.
     """
     order = np.argsort(plan.columns("row")["row"].to_numpy())
 
@@ -226,8 +231,51 @@ def merge(plan: Plan, results: Results) -> pa.Table:
     message = columns["message"].cast(pa.string())
     columns["status"] = pc.if_else(fits, status, UNFIT).dictionary_encode()
     columns["message"] = pc.if_else(fits, message, reason).dictionary_encode()
+    if unreached:
+        columns |= _why_unreached(columns, unreached)
     columns["emulated"] = pa.repeat(bool(plan.header["emulated"]), len(order))
-    return with_ranks(pa.table(columns))
+    return fleet.compare(with_ranks(pa.table(columns)))
+
+
+def _why_unreached(columns: Mapping[str, pa.Array], unreached: Mapping[str, str]) -> dict[str, pa.Array]:
+    """Reason and message, those of missing rows on a node that nobody reached replaced."""
+    nodes = columns["target"].dictionary.to_pylist()
+    why = pa.array([unreached.get(node_of(target)) for target in nodes], pa.string())
+    why = why.take(columns["target"].indices)
+    missing = pc.equal(columns["status"].cast(pa.string()), MISSING)
+    affected = pc.and_(pc.is_valid(why), missing)
+    changed = {"reason": pa.scalar(UNREACHED), "message": why}
+    return {
+        name: pc.if_else(affected, new, columns[name].cast(pa.string())).dictionary_encode()
+        for name, new in changed.items()
+    }
+
+
+def count_wanted(plan: Plan, results: Results, unreached: Container[str] = ()) -> int:
+    """Slots of the plan that another round would measure; those of nodes in `unreached` it would not."""
+    rows = plan.columns("slot", "target", "unfit", where=pc.field("unfit") == "")
+    target = rows["target"].combine_chunks()
+    reached = [node_of(name) not in unreached for name in target.dictionary.to_pylist()]
+    slots = pc.unique(rows["slot"].filter(pa.array(reached, pa.bool_()).take(target.indices)))
+    done = _final_slots(results, plan.sweep.spec.limits.rounds)
+    return len(slots) - int(pc.sum(pc.is_in(slots, done)).as_py() or 0)
+
+
+def _final_slots(results: Results, rounds: int) -> pa.Array:
+    """Slots that need no further try (`plan.still_wanted`)."""
+    best = winners(results)
+    status, reason = (
+        results.table[name].take(best.rows).combine_chunks().dictionary_encode()
+        for name in ("status", "reason")
+    )
+    numbers = np.stack([status.indices.to_numpy(), reason.indices.to_numpy(), best.attempts])
+    # Few differ: each combination is decided once.
+    kinds, kind = np.unique(numbers, axis=1, return_inverse=True)
+    final = [
+        not still_wanted(Past(status.dictionary[s].as_py(), tries, reason.dictionary[r].as_py()), rounds)
+        for s, r, tries in kinds.T.tolist()
+    ]
+    return best.slots.filter(pa.array(np.array(final, dtype=bool)[kind.ravel()]))
 
 
 def counts(table: pa.Table) -> dict[str, int]:

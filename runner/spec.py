@@ -22,6 +22,8 @@ KIND = "Sweep"
 BEST_THROUGHPUT, BEST_LATENCY, BALANCED = "best-throughput", "best-latency", "balanced"
 Objective = Literal["best-throughput", "best-latency", "balanced"]
 OBJECTIVES = (BEST_THROUGHPUT, BEST_LATENCY, BALANCED)
+COMBINED = "combined"
+ANY, EVERY_NODE, EVERY_DEVICE = "any", "everyNode", "everyDevice"
 Precision = Literal["fp16", "fp32", "int8"]
 Weights = Literal["pretrained", "random"]
 

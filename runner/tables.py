@@ -1,4 +1,4 @@
-"""The published table: Parquet, CSV and Markdown files in the store, and the words on a row.
+"""The published table: Parquet, CSV and Markdown files in the store.
 
 tables/<digest>/{table.parquet, table.csv, summary.md, manifest.json}, then current.json is swapped
 """
@@ -20,10 +20,7 @@ import pyarrow.parquet as pq
 
 from runner import keys, merge
 from runner.artifacts import digest_file
-from runner.cells import Cell
 from runner.plan import Plan
-from runner.result import OK, Result
-from runner.spec import Sweep
 from runner.store import NotFound, Store
 from runner.views import default_view, to_markdown, write_csv
 
@@ -33,8 +30,16 @@ SUMMARY_ROWS = 1_000
 ROW_GROUP = 100_000
 
 
-def publish(home: Store, plan: Plan, results: merge.Results, table: pa.Table, sweep: Sweep) -> str:
-    """Write the table's files and make it the current one; returns its folder in the store."""
+def publish(
+    home: Store,
+    plan: Plan,
+    results: merge.Results,
+    table: pa.Table,
+    facts: Mapping[str, Any] | None = None,
+) -> str:
+    """Write the table's files and make it the current one; returns its folder in the store. `facts` are
+    further fields of the manifest."""
+    sweep = plan.header["sweep"]
     with tempfile.TemporaryDirectory(prefix="aicsweep-table-") as folder:
         parquet, csv = Path(folder, "table.parquet"), Path(folder, "table.csv")
         text = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
@@ -45,16 +50,17 @@ def publish(home: Store, plan: Plan, results: merge.Results, table: pa.Table, sw
         at = f"tables/{sha256[: keys.ID_HEX_DIGITS]}"
         manifest = {
             "schema": 1,
-            "sweep": plan.header["sweep"],
+            "sweep": sweep,
             "plan": plan.digest,
             "table_sha256": sha256,
             "counts": merge.counts(table),
+            **(facts or {}),
             "segments": list(results.segments),
             "damaged": dict(results.damaged),
         }
         home.upload(f"{at}/table.parquet", parquet)
         home.upload(f"{at}/table.csv", csv)
-    home.put(f"{at}/summary.md", summary(table, f"{sweep.name} (run {sweep.spec.run})").encode())
+    home.put(f"{at}/summary.md", summary(table, f"{sweep['name']} (run {sweep['run']})").encode())
     home.put(f"{at}/manifest.json", orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
     current = {"plan": plan.digest, "table": at, "emulated": plan.header["emulated"]}
     home.put(CURRENT, orjson.dumps(current, option=orjson.OPT_SORT_KEYS))
@@ -114,19 +120,3 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     integers = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.int16(): pd.Int16Dtype()}
     frame: pd.DataFrame = plain.to_pandas(types_mapper=integers.get)
     return frame
-
-
-def cell_label(model: str, cell: Cell) -> str:
-    return f"{model} batch {cell.batch_size}, {cell.cores}x{cell.instances}, set {cell.set_size}"
-
-
-def binary_label(model: str, cell: Cell) -> str:
-    tuning = f", mos {cell.mos}" if cell.mos else ""
-    return f"{model} batch {cell.batch_size}, {cell.cores} cores, ols {cell.ols}{tuning}"
-
-
-def outcome(result: Result) -> str:
-    """One line on a result: the number, or what went wrong."""
-    if result.status != OK:
-        return f"{result.status}: {result.stage} {result.reason}"
-    return f"{result.throughput_images_s:.1f} images/s"

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from runner.keys import ANY_TARGET
 from runner.spec import BEST_LATENCY
 
 # A spreadsheet runs a cell that begins with one of these as a formula. (After a leading tab or carriage
@@ -21,7 +22,8 @@ _CSV_ROWS = 50_000
 
 
 def default_view(frame: pd.DataFrame) -> pd.DataFrame:
-    """Ten columns of text for people: images/s and p95 with their 95 % half widths, against the look-up row."""
+    """Ten columns of text for people: images/s and p95 with their 95 % half widths, against the look-up row.
+    A fleet's rows begin with their target."""
     rows = []
     for row in frame[_SHOWN].to_dict("records"):
         rows.append(
@@ -38,7 +40,10 @@ def default_view(frame: pd.DataFrame) -> pd.DataFrame:
                 "warnings": _warnings(row),
             }
         )
-    return pd.DataFrame(rows, columns=COLUMNS, dtype=str)
+    view = pd.DataFrame(rows, columns=COLUMNS, dtype=str)
+    if (frame["target"] != ANY_TARGET).any():
+        view.insert(0, "target", frame["target"].to_list())
+    return view
 
 
 # Of the table's columns, those that the default view is made of.

@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from runner import process
 from runner.store import Store, open_store
 from tests import s3_server as s3
+
+
+@pytest.fixture(autouse=True)
+def nobody_asked_to_end() -> Iterator[None]:
+    """Each test begins in a process that was not asked to end, whatever the one before did."""
+    yield
+    process.stopping.clear()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from runner import devices, engine, merge, tables
+from runner import devices, engine, merge, provenance, tables
 from runner.backends import fake
 from runner.errors import BadInput
 from runner.store import Store
@@ -125,6 +125,50 @@ def test_when_no_device_is_left_the_table_holds_what_there_is_and_the_trouble_is
     assert "no device is left" in outcome.trouble
     assert merge.counts(outcome.table)["missing"] == 24
     assert outcome.measured == devices.STRIKES
+
+
+def test_when_every_slot_of_the_canary_fails_nothing_else_is_tried(tmp_path, monkeypatch):
+    wanted = sweep(models=["resnets"], grid=GRID, limits={"lotMinutes": 5})
+    faults(monkeypatch, {"stage": "run", "reason": "garbage"})
+    outcome = engine.run(place(tmp_path, wanted))
+    models = len(set(outcome.table["model"].to_pylist()))
+    counts = merge.counts(outcome.table)
+    assert counts["failed"] == outcome.measured == 2 * models
+    assert counts["missing"] > 0
+    assert (outcome.plan.round, outcome.exit_code) == (1, 1)
+    assert "garbage" in outcome.trouble
+    # A device's fault gives no such verdict, nor does what failed where others worked before.
+    faults(monkeypatch, {"stage": "run", "verdict": "infrastructure", "where": {"cores": 7}})
+    assert not engine.run(place(tmp_path, sweep(models=["resnet50"], grid={"cores": [2]}))).trouble
+    faults(monkeypatch, {"stage": "run", "reason": "garbage"})
+    more = engine.run(place(tmp_path, sweep(models=["resnet50"], grid={"cores": [2, 3]})))
+    assert (more.trouble, more.exit_code, more.plan.round) == ("", 1, 3)
+
+
+def test_every_device_of_this_machine_measures_its_own_slots(tmp_path, monkeypatch):
+    monkeypatch.setenv(fake.SETTINGS, json.dumps({"devices": 3}))
+    wanted = sweep(grid=GRID, placement="everyDevice", limits={"lotMinutes": 5})
+    outcome = engine.run(place(tmp_path, wanted))
+    rows = outcome.table.to_pylist()
+    assert {(r["target"], r["device"]) for r in rows} == {(f"fake-{n}", f"fake-{n}") for n in range(3)}
+    assert merge.counts(outcome.table)["ok"] == 3 * 24
+    assert {r["fleet_ratio"] for r in rows} == {1.0}
+    # One of them falls out: only its slots are missing, and say so.
+    fault = {"stage": "run", "where": {"device": "1"}, "reason": "device-error", "verdict": "infrastructure"}
+    monkeypatch.setenv(fake.SETTINGS, json.dumps({"devices": 3, "faults": [fault]}))
+    again = engine.run(
+        place(tmp_path, wanted.model_copy(update={"spec": wanted.spec.model_copy(update={"run": "2"})}))
+    )
+    missing = {(r["target"], r["reason"]) for r in again.table.to_pylist() if r["status"] == "missing"}
+    assert missing == {("fake-1", "device-error"), ("fake-1", "device-absent")}
+    assert merge.counts(again.table)["ok"] == 2 * 24
+
+
+def test_every_node_is_this_host_when_there_is_no_other(tmp_path, monkeypatch):
+    monkeypatch.setenv(fake.SETTINGS, json.dumps({"devices": 2}))
+    outcome = engine.run(place(tmp_path, sweep(grid=GRID, placement="everyNode")))
+    assert set(outcome.table["target"].to_pylist()) == {provenance.host()["host"]}
+    assert merge.counts(outcome.table)["ok"] == 24
 
 
 def test_a_contended_result_is_measured_again_and_used_only_until_there_is_a_better(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner import merge, result
-from runner.plan import Past
+from runner.plan import Past, still_wanted
 from runner.result import Result
 from tests.test_plan import planned
 
@@ -172,3 +172,20 @@ def test_nothing_measured_yet():
     table = merge.merge(made, merge.read_results([]))
     assert set(table["status"].to_pylist()) == {"missing"}
     assert isinstance(table, pa.Table)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_what_another_round_would_measure_is_counted_slot_by_slot(data):
+    made = planned(targets={"a/0": "a", "b/0": "b"}, grid={"cores": [1, 7], "instances": [1, 4]})
+    reasons = st.sampled_from(["", "garbage", "killed", "wrong-output", "contended"])
+    results = [
+        ok(task.slot, status=data.draw(st.sampled_from(result.VERDICTS)), reason=data.draw(reasons))
+        for task in made.tasks()
+        for _ in range(data.draw(st.integers(0, 4)))
+    ]
+    found = merge.read_results([(f"{n}", segment(one, writer=f"w{n}")) for n, one in enumerate(results)])
+    past = merge.past_of(found)
+    wanted = {task.slot: task.target for task in made.tasks() if still_wanted(past.get(task.slot), rounds=3)}
+    assert merge.count_wanted(made, found) == len(wanted)
+    assert merge.count_wanted(made, found, {"a"}) == list(wanted.values()).count("b/0")

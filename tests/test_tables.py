@@ -5,7 +5,6 @@ import pyarrow as pa
 
 from runner import merge, tables
 from runner.store import open_store
-from tests.samples import sweep
 from tests.test_merge import ok, segment
 from tests.test_plan import planned
 
@@ -20,7 +19,7 @@ def published(tmp_path, count=None):
     )
     table = merge.merge(made, results)
     store = open_store(str(tmp_path))
-    return store, tables.publish(store, made, results, table, sweep()), table
+    return store, tables.publish(store, made, results, table), table
 
 
 def test_what_is_published_is_the_table_and_is_the_current_one(tmp_path):

@@ -8,14 +8,16 @@ are injected by the environment variable AICSWEEP_FAKE, a JSON object:
      "contended": {"cores": 7},                   these were disturbed while measured
      "faults": [{"stage": "compile",              export, compile or run
                  "where": {"cores": 7},           cell fields (or device) that must be equal; empty: all
-                 "verdict": "infeasible",         failed (default), infeasible, infrastructure
+                 "verdict": "infeasible",         failed (default), infeasible, infrastructure, or
+                                                  kill (this whole process), hang (until asked to end)
                  "reason": "no-memory"}]}
 """
 
 from __future__ import annotations
 
 import os
-import time
+import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 
-from runner import keys
+from runner import keys, process
 from runner.backends import Device, ExportReport, Measurement, Window, chosen
 from runner.backends.qaic.flags import PARAMETERS, PRECISIONS, capacity, compile_flags, estimate
 from runner.cells import Cell
@@ -74,7 +76,7 @@ class FakeBench:
         settings = _settings()
         _maybe_fail("run", {**_fields(cell), "device": self.device.id})
         if pause_s := settings.get("sleep_s", 0):
-            time.sleep(pause_s)
+            process.pause(pause_s)
         seed = keys.digest_bytes(keys.canonical(_fields(cell)))
         random = np.random.default_rng(int(seed[:16], 16))
         # A card that scales well with cores and batch, and a network of 1 to 20 ms on one core.
@@ -140,6 +142,12 @@ def _maybe_fail(stage: str, content: Mapping[str, Any]) -> None:
         if fault.get("stage") != stage or not _fits(fault.get("where", {}), content):
             continue
         reason, verdict = fault.get("reason", "injected"), fault.get("verdict", "failed")
+        if verdict == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if verdict == "hang":
+            print(f"fault injected into {stage}: hangs", file=sys.stderr, flush=True)
+            while True:
+                process.pause(process.POLL_S)
         if verdict == "infrastructure":
             raise Infrastructure(f"fault injected into {stage}: {reason}", reason=reason)
         kind = Infeasible if verdict == "infeasible" else PointFailed

@@ -1,0 +1,40 @@
+"""The ledger: what the devices' time went into, of all results of a sweep's run. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from runner.merge import Results, winners
+from runner.result import OK
+
+
+def device_seconds(results: Results) -> Mapping[str, float]:
+    """Seconds of device time by what they gave; they add up to all that was used.
+
+    `measuring`: windows of the results that count. `overhead`: their gate, load and warm-up. `failed`:
+    everything on what gave no number. `repeated`: numbers of which there is a better or an earlier one.
+    """
+    every = results.table.select(["status", "device_s", "gate_s", "load_s", "warmup_s"])
+    best = every.take(winners(results).rows)
+    best = best.filter(pc.equal(best["status"], OK))
+    numbers = every.filter(pc.equal(every["status"], OK))
+    around = pc.add(_filled(best["gate_s"]), pc.add(_filled(best["load_s"]), _filled(best["warmup_s"])))
+    overhead = _sum(pc.min_element_wise(around, best["device_s"]))
+    used = _sum(best["device_s"])
+    return {
+        "measuring": used - overhead,
+        "overhead": overhead,
+        "failed": _sum(every["device_s"]) - _sum(numbers["device_s"]),
+        "repeated": _sum(numbers["device_s"]) - used,
+    }
+
+
+def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.fill_null(column, 0.0)
+
+
+def _sum(column: pa.ChunkedArray) -> float:
+    return float(pc.sum(column).as_py() or 0.0)

@@ -1,0 +1,230 @@
+"""Measure lots: what is measured on which device, in which order, and when to stop. One of the five functions.
+
+`devices` drives the devices, `measure` turns one task into a result and keeps it; this is between them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+
+from runner import artifacts, devices, labels, process
+from runner.artifacts import Artifact
+from runner.backends import Bench, Device
+from runner.build import Made, report_of
+from runner.errors import Infrastructure, Interrupted, PointFailed
+from runner.inflight import Attempt
+from runner.measure import Recorder, Windows, measure_task, not_obtained, unmeasured
+from runner.plan import Plan, Task
+from runner.result import FAILED, INFEASIBLE, OK, Result
+from runner.spec import EVERY_DEVICE
+from runner.workplace import Workplace
+
+NOT_EXPORTED, NOT_COMPILED, DEVICE_ABSENT = "not-exported", "not-compiled", "device-absent"
+
+Lots = Mapping[int, Sequence[Task]]
+
+
+@dataclass
+class Tally:
+    """What came of measuring: results by (status, stage), words on the first that is neither ok nor
+    infeasible, and the devices given up with the reason."""
+
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    first_bad: str = ""
+    given_up: Mapping[Device, str] = field(default_factory=dict)
+    # Each task of the canary failed: nothing else was tried.
+    hopeless: bool = False
+
+    def count(self, *statuses: str) -> int:
+        """Results of these statuses."""
+        return sum(number for (status, _), number in self.counts.items() if status in statuses)
+
+
+def measure(
+    place: Workplace,
+    current: Plan,
+    made: Made,
+    lots: Lots,
+    *,
+    attempt: Attempt | None = None,
+    canary: Iterable[Task] = (),
+) -> Tally:
+    """Measure lots on the devices at hand, all of them side by side, recording results as they come.
+
+    Everything stops as soon as each task of `canary` has failed. Raises StoreError, Interrupted.
+    """
+    work = _Work(place, current, made, lots, attempt or Attempt(), {task.slot for task in canary})
+    if place.sweep.spec.placement == EVERY_DEVICE:
+        work.record_absent()
+        queues = {device: deque(lots) for device in place.devices}
+    else:
+        shared = deque(lots)
+        queues = dict.fromkeys(place.devices, shared)
+    work.tally.given_up = devices.measure_lots(place.backend, queues, work.lot)
+    return work.tally
+
+
+class _Work:
+    """The state that the devices' threads share."""
+
+    def __init__(
+        self,
+        place: Workplace,
+        current: Plan,
+        made: Made,
+        lots: Lots,
+        attempt: Attempt,
+        canary: set[str],
+    ) -> None:
+        self.place, self.current, self.made, self.lots = place, current, made, lots
+        self.attempt, self.canary, self.hope = attempt, canary, not canary
+        self.tally = Tally()
+        self._lock = threading.Lock()
+        self._tools = dict(place.backend.provenance())
+        self._side_by_side = len(place.devices)
+        total, seconds = 0, 0.0
+        for tasks in lots.values():
+            total += len(tasks)
+            seconds += sum(task.estimate_s for task in tasks)
+        place.reporter.stage("measure", total, seconds / self._side_by_side)
+
+    def lot(self, bench: Bench, device: Device, number: int) -> Generator[Result, None, None]:
+        """Measure what a lot holds for a device; each result is recorded before it is given."""
+        tasks = self._tasks_for(device, number)
+        with self._recorder(number) as recorder, _Shelf(self.place, self.made) as shelf:
+            for task, following in itertools.zip_longest(tasks, tasks[1:]):
+                if self.tally.hopeless:
+                    return
+                if process.stopping.is_set():
+                    raise Interrupted("asked to stop")
+                shelf.ahead(following)
+                for result in self._results(bench, task, recorder, shelf):
+                    recorder.add(result)
+                    self._count(task, result)
+                    yield result
+
+    def record_absent(self) -> None:
+        """Slots of devices that are not here are missing, and their rows say so."""
+        here = {self.place.target_of(device) for device in self.place.devices}
+        for number, tasks in self.lots.items():
+            absent = [task for task in tasks if task.target not in here]
+            if not absent:
+                continue
+            with self._recorder(number) as recorder:
+                for task in absent:
+                    message = (
+                        f"{task.target} is not there; {len(here)} devices are: {', '.join(sorted(here))}"
+                    )
+                    error = Infrastructure(message, reason=DEVICE_ABSENT)
+                    result = not_obtained(task, error, "run")
+                    recorder.add(result)
+                    self._count(task, result)
+
+    def _recorder(self, number: int) -> Recorder:
+        place = self.place
+        return Recorder(place.home, self.current, number, place.writer, self._tools, place.node)
+
+    def _tasks_for(self, device: Device, number: int) -> Sequence[Task]:
+        tasks = self.lots[number]
+        if self.place.sweep.spec.placement != EVERY_DEVICE:
+            return tasks
+        target = self.place.target_of(device)
+        return [task for task in tasks if task.target == target]
+
+    def _results(self, bench: Bench, task: Task, recorder: Recorder, shelf: _Shelf) -> Sequence[Result]:
+        """The task's result; where pods died with it, one for each of them."""
+        verdict = self.attempt.verdict(task.slot, "run")
+        if verdict is not None:
+            return [unmeasured(task, verdict)] * self.attempt.deaths(task.slot)
+        if self.attempt.careful:
+            # What is done must be in the store before a marker says that the next is in flight.
+            recorder.flush()
+        else:
+            recorder.flush_if_due()
+        with self.attempt.flying(task.slot):
+            result, windows = _measured(bench, task, self.made, shelf)
+        recorder.keep_samples(task.slot, windows)
+        return [result]
+
+    def _count(self, task: Task, result: Result) -> None:
+        tally = self.tally
+        with self._lock:
+            tally.counts[result.status, result.stage] += 1
+            if not tally.first_bad and result.status not in (OK, INFEASIBLE):
+                tally.first_bad = f"{result.stage} {result.reason}: {result.message}"
+            if task.slot in self.canary:
+                self.canary.remove(task.slot)
+                self.hope = self.hope or result.status != FAILED
+                tally.hopeless = not self.canary and not self.hope
+        label = labels.cell_label(task.model, task.cell)
+        self.place.reporter.step(label, labels.outcome(result), task.estimate_s / self._side_by_side)
+
+
+def _measured(bench: Bench, task: Task, made: Made, shelf: _Shelf) -> tuple[Result, Windows]:
+    graph = made.exports.get(task.export)
+    binary = made.binaries.get(task.binary) if task.binary else None
+    for answer in (graph, binary):
+        if isinstance(answer, PointFailed):
+            return unmeasured(task, answer), ()
+    if not isinstance(graph, Artifact):
+        return not_obtained(task, _no_answer(NOT_EXPORTED), "export"), ()
+    if task.binary and binary is None:
+        return not_obtained(task, _no_answer(NOT_COMPILED), "compile"), ()
+    compiled = shelf.folder(binary) if isinstance(binary, Artifact) else None
+    result, windows = measure_task(bench, task, shelf.folder(graph), compiled, report_of(graph))
+    binary_key = binary.key if isinstance(binary, Artifact) else ""
+    result = replace(result, export_key=graph.key, graph_digest=graph.digest, binary_key=binary_key)
+    return result, windows
+
+
+def _no_answer(reason: str) -> Infrastructure:
+    stage = reason.removeprefix("not-")
+    return Infrastructure(f"nothing {stage}: its pod ended without an answer", reason=reason)
+
+
+class _Shelf:
+    """Graphs and binaries of a lot in local folders. While a card is busy the next one's are fetched from a
+    remote store; where the CPU is the device, nothing else may run meanwhile."""
+
+    def __init__(self, place: Workplace, made: Made) -> None:
+        self._place, self._made = place, made
+        remote = place.root.local_path("artifacts") is None
+        self._fetches_ahead = remote and place.backend.COMPILES_ON == "host"
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fetch")
+        self._coming: dict[tuple[str, str], Future[Path]] = {}
+        self._here: dict[tuple[str, str], Path] = {}
+
+    def __enter__(self) -> _Shelf:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def folder(self, artifact: Artifact) -> Path:
+        at = (artifact.kind, artifact.key)
+        if at not in self._here:
+            coming = self._coming.pop(at, None)
+            self._here[at] = coming.result() if coming else self._fetch(artifact)
+        return self._here[at]
+
+    def ahead(self, task: Task | None) -> None:
+        """Fetch in the background what `task`, the next one, needs."""
+        if task is None or not self._fetches_ahead:
+            return
+        for answer in (self._made.exports.get(task.export), self._made.binaries.get(task.binary)):
+            if isinstance(answer, Artifact):
+                at = (answer.kind, answer.key)
+                if at not in self._here and at not in self._coming:
+                    self._coming[at] = self._pool.submit(self._fetch, answer)
+
+    def _fetch(self, artifact: Artifact) -> Path:
+        return artifacts.fetch(self._place.root, artifact, self._place.cache)
