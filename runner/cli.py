@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner import __version__, cli_host
+from runner import __version__, cli_host, cli_pod
 from runner.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, AicsweepError, StoreError
 
 if TYPE_CHECKING:
@@ -195,6 +195,7 @@ def models() -> None:
         click.echo(f"{name:<22} {len(members)} models")
 
 
+cli.add_command(cli_pod.pod)
 cli.add_command(cli_host.devices)
 cli.add_command(cli_host.doctor)
 
