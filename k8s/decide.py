@@ -91,7 +91,7 @@ def _plan(turn: Turn) -> PlanFacts | None:
         turn.run_again(job)
         return None
     turn.draft.text("planDigest", facts.plan)
-    return facts
+    return facts.on(job.targets) if pinned and facts.lots else facts
 
 
 def _export(turn: Turn, facts: PlanFacts) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 
@@ -22,9 +22,15 @@ class PlanFacts:
     unfit: int = 0
     todo: int = 0
     most_slots_a_lot: int = 0
+    lots_per_node: int = 0
     device_s: float = 0.0
     compile_s: float = 0.0
     targets: Mapping[str, list[int]] = field(default_factory=dict)
+
+    def on(self, nodes: Sequence[str]) -> PlanFacts:
+        """With targets, where a message had no room for them: each node has `lots_per_node` lots, in order."""
+        stretches = {node: [n * self.lots_per_node, self.lots_per_node] for n, node in enumerate(nodes)}
+        return self if self.targets else replace(self, targets=stretches)
 
     @property
     def lot_s(self) -> float:

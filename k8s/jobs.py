@@ -76,7 +76,11 @@ def plan_job(child: Child, targets: Sequence[Mapping[str, Any]] = ()) -> dict[st
     if targets:
         environment["AICSWEEP_TARGETS"] = json.dumps(targets, separators=(",", ":"))
     pod = _build_pod(child, names.PLAN, environment, SHORT_TASK_S)
-    return _job(child, names.plan_job(child.object, child.round), names.PLAN, pod)
+    job = _job(child, names.plan_job(child.object, child.round), names.PLAN, pod)
+    if targets:
+        nodes = json.dumps([target["node"] for target in targets], separators=(",", ":"))
+        job["metadata"]["annotations"] = {names.ANNOTATION_TARGETS: nodes}
+    return job
 
 
 def export_job(child: Child, facts: PlanFacts) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _excluded(turn: Turn) -> list[str]:
 
 def _pinned(turn: Turn, facts: PlanFacts) -> bool:
     """One Job a target, at most `parallelism` at once; a target that nobody reaches in time is given up."""
-    if not _compiled(turn, facts, Wave(0, 0, facts.lots)):
+    if not _compiled(turn, facts, Wave(0, 0, facts.lots_per_node or facts.lots)):
         return False
     opened = unstarted = 0
     for number, node in enumerate(sorted(facts.targets)):

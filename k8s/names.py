@@ -14,6 +14,8 @@ LABEL_SWEEP, LABEL_UID = f"{GROUP}/sweep", f"{GROUP}/sweep-uid"
 LABEL_STAGE, LABEL_PLAN, LABEL_WAVE = f"{GROUP}/stage", f"{GROUP}/plan", f"{GROUP}/wave"
 LABEL_GENERATION, LABEL_ROUND = f"{GROUP}/generation", f"{GROUP}/round"
 LABEL_TARGET = f"{GROUP}/target"
+# On a plan Job: the nodes it plans for, in order, as JSON.
+ANNOTATION_TARGETS = f"{GROUP}/targets"
 MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", "aicsweep"
 
 # A label's value has at most 63 characters; 64 bits tell the plans of one sweep apart.

@@ -39,7 +39,8 @@ class PodSeen:
 
 @dataclass(frozen=True)
 class JobSeen:
-    """One Job. `finished` is empty, Complete or Failed (then with `reason`); counts are of indexes, or pods."""
+    """One Job. `finished` is empty, Complete or Failed (then with `reason`); counts are of indexes, or pods.
+    `targets` are the nodes that a plan Job plans for."""
 
     name: str
     uid: str
@@ -62,6 +63,7 @@ class JobSeen:
     reason: str = ""
     finished_at: datetime | None = None
     deleted_at: datetime | None = None
+    targets: Sequence[str] = ()
     pods: Sequence[PodSeen] = ()
 
     @property
@@ -189,8 +191,16 @@ def _job(job: Object, pods: Sequence[PodSeen]) -> JobSeen:
         reason=reason,
         finished_at=at,
         deleted_at=_time(meta.get("deletionTimestamp")),
+        targets=_nodes(meta.get("annotations", {}).get(names.ANNOTATION_TARGETS, "")),
         pods=tuple(pods),
     )
+
+
+def _nodes(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(map(str, json.loads(text)))
+    except (ValueError, TypeError):
+        return ()
 
 
 def _number(text: str | None) -> int | None:

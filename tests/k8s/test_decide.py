@@ -341,6 +341,17 @@ def test_every_device_pins_a_job_to_each_node_and_an_unreached_one_is_given_up()
     assert not at.unfinished()
 
 
+def test_more_nodes_than_a_message_has_room_for():
+    plan = {**PLAN, "canary": 0, "lots": 6, "lots_per_node": 2}
+    at = World([plan], [MERGE], nodes=3, placement="everyNode", limits={"parallelism": 9})
+    assert at.run()["phase"] == "Complete"
+    assert at.jobs[next(n for n in at.created if "compile" in n)]["spec"]["completions"] == 2
+    pinned = [at.jobs[n] for n in at.created if "measure" in n]
+    assert [(environment(job)["AICSWEEP_FIRST"], job["spec"]["completions"]) for job in pinned] == [
+        ("0", 2), ("2", 2), ("4", 2),
+    ]  # fmt: skip
+
+
 def test_without_a_device_node_it_waits_and_says_for_what():
     at = World([PLAN], [MERGE], placement="everyNode")
     decision = at.passes()
