@@ -23,7 +23,8 @@ _CSV_ROWS = 50_000
 
 def default_view(frame: pd.DataFrame) -> pd.DataFrame:
     """Ten columns of text for people: images/s and p95 with their 95 % half widths, against the look-up row.
-    A fleet's rows begin with their target."""
+    A fleet's rows begin with their target; what else varies among rivals stands beside their cores."""
+    varying = _varying(frame)
     rows = []
     for row in frame[_SHOWN].to_dict("records"):
         rows.append(
@@ -31,7 +32,7 @@ def default_view(frame: pd.DataFrame) -> pd.DataFrame:
                 "model": row["model"],
                 "objective": row["objective"].removeprefix("best-"),
                 "batch": str(row["batch_size"]),
-                "cores×i": f"{row['cores']}×{row['instances']}",
+                "cores×i": ", ".join([f"{row['cores']}×{row['instances']}", *_more(row, varying)]),
                 "set": str(row["set_size"]),
                 "images/s": _with_error(row["throughput_images_s"], row["throughput_ci95_images_s"], 1),
                 "p95 ms": _with_error(row["latency_p95_s"], row["latency_p95_ci95_s"], 1000),
@@ -51,11 +52,32 @@ _SHOWN = [
     "model", "objective", "backend", "weights", "batch_size", "cores", "instances", "set_size",
     "throughput_images_s", "throughput_ci95_images_s", "latency_p95_s", "latency_p95_ci95_s",
     "lut_throughput_images_s", "lut_latency_p95_s", "status", "rank", "tie", "emulated", "reason", "warnings",
-    "message",
+    "message", "image_size", "opset", "precision", "ols", "mos", "extra",
 ]  # fmt: skip
+# Shown only where they vary.
+_MORE = {
+    "image_size": "{} px",
+    "opset": "opset {}",
+    "precision": "{}",
+    "ols": "ols {}",
+    "mos": "mos {}",
+    "extra": "{}",
+}
+_EXTRA_CHARACTERS = 24
 COLUMNS = [
     "model", "objective", "batch", "cores×i", "set", "images/s", "p95 ms", "vs LUT", "status", "warnings",
 ]  # fmt: skip
+
+
+def _varying(frame: pd.DataFrame) -> list[str]:
+    """Parameters without a column of their own in which rivals differ."""
+    rivals = frame.groupby(["model", "objective"], observed=True)
+    return [name for name in _MORE if (rivals[name].nunique(dropna=False) > 1).any()]
+
+
+def _more(row: Mapping[Any, Any], varying: list[str]) -> list[str]:
+    texts = [(name, "none" if pd.isna(row[name]) else str(row[name])) for name in varying]
+    return [_MORE[name].format(text[:_EXTRA_CHARACTERS]) for name, text in texts]
 
 
 def against_lut(row: Mapping[Any, Any]) -> str:
@@ -136,9 +158,9 @@ def _digits(value: float) -> str:
 
 def _status(row: Mapping[Any, Any]) -> str:
     status = str(row["status"])
-    if status == "ok" and row["rank"] == 1:
-        return "ok, tie" if row["tie"] else "ok, best"
-    return status
+    if status == "ok" and row["tie"]:
+        return "ok, tie"
+    return "ok, best" if status == "ok" and row["rank"] == 1 else status
 
 
 def _warnings(row: Mapping[Any, Any]) -> str:

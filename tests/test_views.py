@@ -6,8 +6,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner import views
+from runner import engine, tables, views
 from runner.views import to_csv, write_csv
+from tests.samples import place, sweep
 
 
 def test_a_formula_is_disarmed_and_what_is_not_known_is_empty():
@@ -52,3 +53,25 @@ def test_a_table_is_written_in_pieces(monkeypatch):
     sink = io.BytesIO()
     write_csv(pa.table({"n": range(5)}), sink)
     assert sink.getvalue() == b'"n"\n0\n1\n2\n3\n4\n'
+
+
+def shown(tmp_path, **spec):
+    outcome = engine.run(place(tmp_path, sweep(models=["resnet50"], **spec)))
+    return views.default_view(tables.to_frame(outcome.table))
+
+
+def test_what_varies_among_rivals_is_shown_and_what_does_not_is_not(tmp_path):
+    plain = shown(tmp_path / "a", grid={"cores": [1, 2]})
+    assert plain["cores×i"].tolist() == ["1×2", "2×2"]
+    more = shown(tmp_path / "b", grid={"cores": [2], "ols": [1, 2], "mos": ["none", "cores"]})
+    assert more["cores×i"].tolist() == [
+        "2×2, ols 1, mos none", "2×2, ols 1, mos 2", "2×2, ols 2, mos none", "2×2, ols 2, mos 2",
+    ]  # fmt: skip
+
+
+def test_every_rival_of_a_tie_says_so():
+    frame = pd.DataFrame(
+        {"status": ["ok", "ok", "ok", "failed"], "tie": [True, True, False, False], "rank": [1, 2, 3, 0]}
+    )
+    statuses = [views._status(row) for row in frame.to_dict("records")]
+    assert statuses == ["ok, tie", "ok, tie", "ok", "failed"]

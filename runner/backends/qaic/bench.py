@@ -32,6 +32,7 @@ from runner.errors import Infrastructure, PointFailed
 
 # Longest wait for another aicsweep to leave the card.
 LOCK_S = 30.0
+EMULATED_SDK = "emulated-sdk"
 VERSION_UNKNOWN, FEWER_INPUTS, OUTPUT_VARIES = "sdk-version-unknown", "fewer-inputs", "output-varies"
 
 
@@ -113,6 +114,8 @@ class CardBench:
         figures = warm.invocation.statistics
         worst = max((warm, *runs), key=lambda one: one.check.relative_error)
         warnings = {*passed.warnings, *(w for one in invocations for w in one.warnings)}
+        if self._sdk.emulated:
+            warnings.add(EMULATED_SDK)
         if not self._sdk.platform_version:
             warnings.add(VERSION_UNKNOWN)
         if len(at.fed.files) < at.cell.set_size:

@@ -37,6 +37,9 @@ JSON_INPUTS_FROM = (1, 19)
 HELP_LIMIT_S = 20.0
 XML_BYTES = 64 * 1024
 
+# What a folder of stand-ins holds.
+EMULATED = "EMULATED"
+
 
 @dataclass(frozen=True)
 class Compiler:
@@ -71,6 +74,11 @@ class Sdk:
     def has(self, *names: str) -> bool:
         """Whether one of these tools is there and executable."""
         return any(_executable(self.root / PLACES[name]) for name in names)
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the folder says that its tools stand in for the vendor's; every row then says so too."""
+        return (self.root / EMULATED).exists()
 
     @property
     def apps_version(self) -> str:

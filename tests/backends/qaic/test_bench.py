@@ -33,7 +33,11 @@ def test_a_measurement_is_a_discarded_warm_up_and_a_window_a_repeat(emulated: Sd
     assert measured.check is not None
     assert measured.check.relative_error < 0.01
     assert measured.check.top1_agreement == 1.0
-    assert (measured.device, measured.contended, list(measured.warnings)) == ("EMUL-0000", "", [])
+    assert (measured.device, measured.contended, list(measured.warnings)) == (
+        "EMUL-0000",
+        "",
+        ["emulated-sdk"],
+    )
     facts = measured.facts
     assert (facts["sku"], facts["nsp_total"], facts["compiler"]) == ("PCIe", "14", "qaic-compile-1.21.12")
     assert facts["temperature_c_before"] == facts["temperature_c_after"] == "38"
@@ -56,7 +60,7 @@ def test_older_sdks_measure_alike(
     assert call.argv.count("-i") == (0 if fed else SHORT.set_size)
     # 1.10 shows neither SKU nor temperature: unknown is said, and no obstacle.
     unknown = {"sku-unknown", "temperature-unknown"} if style == "1.10" else set()
-    assert set(measured.warnings) == unknown
+    assert set(measured.warnings) == {*unknown, "emulated-sdk"}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +122,7 @@ def test_memory_exhausted_beside_somebody_else_is_not_the_points_fault(
 
 def test_latency_rows_that_stop_at_a_limit_are_said(emulated: Sdk, measure: Measure) -> None:
     emulated.set_faults([Fault("runner", "row-limit")])
-    assert list(measure(SHORT).warnings) == ["latency-truncated"]
+    assert list(measure(SHORT).warnings) == ["emulated-sdk", "latency-truncated"]
 
 
 @pytest.mark.parametrize(
