@@ -2,7 +2,7 @@
 
 A segment is zstd-compressed text: one line of JSON that holds for every row (plan, lot, round, writer,
 provenance), then CSV with a line of column names. A row names its slot; the slot's parameters stand in
-the plan. CSV is read more than twice as fast as JSON objects (docs/adr/0006).
+the plan. CSV is read more than twice as fast as JSON objects (docs/adr/0007).
 """
 
 from __future__ import annotations
