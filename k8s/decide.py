@@ -23,6 +23,7 @@ from runner.errors import BadInput, Problem
 from runner.spec import Sweep
 from runner.sweepfile import sweep_from_object
 
+RECHECK_LEAST_S, RECHECK_MOST_S = 5.0, 60.0
 # A Job whose pods are not gone by then is not waited for.
 GONE_AFTER = timedelta(seconds=jobs.GRACE_S + 60)
 
@@ -46,6 +47,7 @@ def decide(sweep: Mapping[str, Any], seen: Observed, now: datetime, defaults: De
         _suspend(turn)
     else:
         _go_on(turn)
+        _look_again(turn)
     return turn.decision
 
 
@@ -186,6 +188,18 @@ def _refused(drafted: Draft, seen: Observed, error: BadInput) -> Decision:
 
 
 # -- small steps
+
+
+def _look_again(turn: Turn) -> None:
+    """A Job does not change when the reason of its pods' waiting does (no room, no image, no Secret): look
+    again, more seldom the longer it takes."""
+    ages = [
+        (turn.now - job.created).total_seconds()
+        for job in _all(turn)
+        if job.created and job.active > job.ready and not job.finished and not job.deleting
+    ]
+    if ages:
+        turn.again_in(min(RECHECK_MOST_S, max(RECHECK_LEAST_S, min(ages) / 4)))
 
 
 def _all(turn: Turn) -> Sequence[JobSeen]:

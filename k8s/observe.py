@@ -102,9 +102,13 @@ class Observed:
     nodes: Mapping[str, int] = field(default_factory=dict)
 
     def waiting(self) -> str:
-        """Why pods wait, in the scheduler's or kubelet's words; the commonest."""
+        """Why nothing goes on: the commonest reason of waiting pods, in the scheduler's or kubelet's words, or
+        what the last pod of a Job said that failed and is tried again."""
         reasons = Counter(pod.waiting for job in self.jobs.values() for pod in job.pods if pod.waiting)
-        return reasons.most_common(1)[0][0] if reasons else ""
+        if reasons:
+            return reasons.most_common(1)[0][0]
+        open_ = [job for job in self.jobs.values() if not job.finished and not job.deleting and not job.ready]
+        return next((f"{job.stage} is tried again: {job.error()}" for job in open_ if job.error()), "")
 
     def strikes(self, round_number: int) -> dict[str, int]:
         """Failures by node that were the node's: its device's or host's fault, or it went away with the pod."""

@@ -352,6 +352,21 @@ def test_more_nodes_than_a_message_has_room_for():
     ]  # fmt: skip
 
 
+def test_why_pods_wait_is_asked_again_without_news_of_their_job():
+    """A kubelet may say for the first time after minutes that a Secret or an image is missing."""
+    at = world()
+    at.passes()
+    (job,) = at.unfinished("plan")
+    job["status"]["ready"] = 0
+    assert at.decide().requeue_s == 5
+    at.now += timedelta(minutes=2)
+    assert at.decide().requeue_s == 30
+    at.now += timedelta(hours=2)
+    assert at.decide().requeue_s == 60
+    job["status"]["ready"] = 1
+    assert at.decide().requeue_s is None
+
+
 def test_without_a_device_node_it_waits_and_says_for_what():
     at = World([PLAN], [MERGE], placement="everyNode")
     decision = at.passes()

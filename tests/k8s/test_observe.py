@@ -95,6 +95,17 @@ def test_why_a_pod_waits(status, waiting):
     assert observe(sweep(), [job()], [pod("Pending", **status)]).waiting() == waiting
 
 
+def test_why_a_job_whose_pods_fail_does_not_go_on():
+    """Only while nothing of it runs: one bad pod of many holds up nothing."""
+    said = {"state": {"terminated": {"exitCode": 3, "message": '{"error": "the store refuses the key"}'}}}
+    failed = pod("Failed", containerStatuses=[said])
+    assert (
+        observe(sweep(), [job(active=0)], [failed]).waiting()
+        == "measure is tried again: the store refuses the key"
+    )
+    assert observe(sweep(), [job(active=1, ready=1)], [failed]).waiting() == ""
+
+
 def test_a_message_that_is_no_json_is_lost_and_the_reason_of_a_failure_is_kept():
     terminated = {"exitCode": 137, "reason": "OOMKilled", "message": "garbage{"}
     seen = observe(
