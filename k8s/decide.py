@@ -53,6 +53,8 @@ def decide(sweep: Mapping[str, Any], seen: Observed, now: datetime, defaults: De
 
 def _go_on(turn: Turn) -> None:
     """The flow of a round, as far as it can go now."""
+    if turn.draft.fresh:
+        turn.draft.forget_counts()
     if turn.draft.is_true(draft.SUSPENDED):
         turn.draft.condition(draft.SUSPENDED, False, "Resumed")
         turn.event("Resumed", "planning what is still wanted")

@@ -88,12 +88,14 @@ class Draft:
     def count(self, **counts: int) -> None:
         self.status["cells"] = {**self.status.get("cells", {}), **counts}
 
+    def forget_counts(self) -> None:
+        """They are of a spec that is no longer wanted; less of the new one may be done."""
+        self.status.pop("cells", None)
+
     def at_least(self, **counts: int) -> None:
         """Lower bounds: they never fall within a generation."""
         cells = self.status.get("cells", {})
-        self.count(
-            **{name: max(value, 0 if self.fresh else cells.get(name, 0)) for name, value in counts.items()}
-        )
+        self.count(**{name: max(value, cells.get(name, 0)) for name, value in counts.items()})
 
     def seconds(self, **seconds: float) -> None:
         rounded = {name: round(value) for name, value in seconds.items()}

@@ -238,6 +238,19 @@ def test_an_edit_ends_the_old_work_before_it_plans_anew():
     assert at.sweep["status"]["observedGeneration"] == 2
 
 
+def test_counts_of_an_edited_spec_are_not_told_of_the_new_one():
+    """Fewer slots may be done of it: the count would fall. A suspended Sweep still shows what it had."""
+    at = world()
+    at.run()
+    at.edit(suspend=True)
+    assert at.passes().status["cells"]["done"] == 40
+    at.edit(suspend=False, models=["resnet18"])
+    assert "cells" not in at.passes().status
+    at.plans = [{**PLAN, "plan": "b" * 32, "slots": 20, "todo": 10, "lots": 5}]
+    at.finish(at.unfinished()[0]["metadata"]["name"])
+    assert at.passes().status["cells"] == {"total": 20, "unfit": 3, "done": 10}
+
+
 def test_old_work_that_never_goes_is_not_waited_for_without_end():
     at = world()
     for _ in range(3):
