@@ -132,8 +132,9 @@ def _end_round(turn: Turn, facts: PlanFacts, found: MergeFacts) -> None:
     turn.draft.text(
         "tableUrl", f"{child.store}/{child.sweep.store_prefix(child.defaults.cluster)}/{found.table}"
     )
-    if turn.stop:
-        over = turn.draft.is_true(draft.OVER_BUDGET)
+    over = turn.draft.is_true(draft.OVER_BUDGET)
+    # A point that kills its pods fails whole lots whose other slots are well: the table knows better.
+    if turn.stop and (over or not found.counts.get("ok")):
         turn.end(draft.FAILED, "OverBudget" if over else "CanaryFailed", turn.stop)
     elif found.wanted and facts.lots and turn.draft.round < turn.limits.rounds:
         turn.draft.status["round"] = turn.draft.round + 1

@@ -116,8 +116,8 @@ def test_without_binaries_or_combined_there_is_no_compile_job():
     assert len(at.names("measure")) == 3
 
 
-def test_the_canary_ends_before_other_waves_begin_and_stops_the_sweep_if_all_of_it_failed():
-    at = world(limits={"parallelism": 16})
+def failed_canary(**merge) -> World:
+    at = world(merge={**MERGE, **merge}, limits={"parallelism": 16})
     at.passes()
     at.finish(at.created[0])
     at.passes()
@@ -128,11 +128,25 @@ def test_the_canary_ends_before_other_waves_begin_and_stops_the_sweep_if_all_of_
     assert at.names("measure") == ["measure-0"]
     assert at.names("compile") == ["compile-0", "compile-1"], "the next wave is compiled meanwhile"
     at.finish(next(n for n in at.jobs if n.endswith("measure-0")), indexes=[0, 1])
+    return at
+
+
+def test_the_canary_ends_before_other_waves_begin_and_stops_the_sweep_if_all_of_it_failed():
+    at = failed_canary(counts={"failed": 10, "missing": 30}, wanted=30)
     status = at.run()
     assert at.names("measure") == ["measure-0"]
     assert status["phase"] == "Failed"
     assert condition(status, "Failed")["reason"] == "CanaryFailed"
     assert status["tableUrl"], "what was measured is in a table all the same"
+
+
+def test_a_canary_whose_pods_were_killed_by_some_of_its_points_stops_nothing():
+    """The lots failed as a whole, but the table has results: the rest follows in the next round."""
+    at = failed_canary(counts={"ok": 6, "failed": 2, "missing": 32}, wanted=32)
+    at.plans = [{**PLAN, "plan": "b" * 32, "round": 2}]
+    at.merges.append(MERGE)
+    assert at.run()["phase"] == "Complete"
+    assert at.sweep["status"]["round"] == 2
 
 
 def test_a_canary_that_fails_in_part_stops_nothing():
