@@ -8,7 +8,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 TORCH_VERSIONS := $(shell sed -nE 's/^((torch|torchvision)==[^ ]+).*/\1/p' requirements/export.txt 2>/dev/null)
 
-.PHONY: help setup demo test lint typecheck generate verify bench cluster-up cluster-down clean
+.PHONY: help setup demo test lint typecheck generate verify bench cluster-up cluster-down cluster-demo clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -72,6 +72,9 @@ cluster-up: .venv/.dev  ## Start a Kubernetes with simulated nodes; prints what 
 
 cluster-down: .venv/.dev  ## End it
 	@$(BIN)/python -m tests.cluster down
+
+cluster-demo: .venv/.dev  ## Apply the quickstart on simulated nodes, watch it, print its table (KEEP=1: leave it up)
+	@$(BIN)/python -m tests.cluster demo $(if $(KEEP),--keep)
 
 clean:  ## Remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 QAIC = "qualcomm.com/qaic"
 _ROOT = Path(__file__).parents[2]
+DEFINITION = _ROOT / "k8s/crd/sweeps.aicsweep.dev.yaml"
 _STOP_S = 20.0
 
 
@@ -73,6 +74,11 @@ class Cluster:
         """Create or change objects on the server's side; misspelt fields are errors."""
         body = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
         self.kubectl("apply", "--server-side", "--validate=strict", "-n", namespace, "-f", "-", stdin=body)
+
+    def define_sweeps(self) -> None:
+        """Returns once Sweeps are served by the committed definition."""
+        self.kubectl("apply", "--server-side", "--validate=strict", "-f", str(DEFINITION))
+        self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(DEFINITION))
 
     def get(self, *args: str) -> Any:
         """`kubectl get ... -o json`, parsed: one object, or the items of a list."""

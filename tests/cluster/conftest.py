@@ -11,8 +11,7 @@ import pytest
 
 from tests.cluster import binaries
 from tests.cluster.cluster import Cluster, running
-
-DEFINITION = Path(__file__).parents[2] / "k8s/crd/sweeps.aicsweep.dev.yaml"
+from tests.cluster.rig import Rig, rigged
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -46,6 +45,15 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def sweeps(cluster: Cluster) -> Cluster:
     """The cluster, once it serves Sweeps by the committed definition."""
-    cluster.kubectl("apply", "--server-side", "--validate=strict", "-f", str(DEFINITION))
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(DEFINITION))
+    cluster.define_sweeps()
     return cluster
+
+
+@pytest.fixture(scope="session")
+def rig(sweeps: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """Shim, proxy and a watch over all Sweeps, with six simulated nodes of eight devices each."""
+    sweeps.add_nodes(6, prefix="rig")
+    with rigged(sweeps, tmp_path_factory.mktemp("rig")) as rig:
+        yield rig
+        rig.remove_namespaces()
+    sweeps.remove_nodes(*(f"rig-{number}" for number in range(6)))

@@ -1,0 +1,434 @@
+"""Whatever goes wrong on the way, a Sweep ends with the table of an undisturbed run, and its status never lies.
+
+The oracle is `Scene.ends_well`, in every test. Pods die in the shim, the API server misbehaves in the proxy.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from k8s import names
+from tests import s3_server as s3
+from tests.cluster.cluster import running, until
+from tests.cluster.oracle import differences, is_true, results, undisturbed
+from tests.cluster.proxy import Answer
+from tests.cluster.rig import Rig, rigged
+from tests.cluster.scene import SMALL, Plays, Scene, scene
+
+pytestmark = pytest.mark.cluster
+# How long the API server is away; in the field it may be minutes (AICSWEEP_TEST_OUTAGE_S=120).
+OUTAGE_S = float(os.environ.get("AICSWEEP_TEST_OUTAGE_S", "20"))
+STAGES = ("plan", "export", "compile", "measure", "merge")
+play = Plays()
+
+
+@pytest.fixture(scope="module")
+def played(
+    rig: Rig, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], str | None]]:
+    with play.playing(rig, tmp_path_factory.mktemp("faults"), request) as wait_for:
+        yield wait_for
+
+
+# -- pods
+
+
+def _once_a_stage(scene: Scene, action: Any, **of: Any) -> None:
+    """One pod of each stage meets it, and the table is right all the same."""
+    faults = [scene.fault(action, stage=stage, **of) for stage in STAGES]
+    scene.apply()
+    scene.ends_well(repeated=2 * len(SMALL["grid"]["cores"]))
+    assert [len(fault.struck) for fault in faults] == [1] * len(faults)
+
+
+@play
+def pods_killed_before_they_begin(scene: Scene) -> None:
+    _once_a_stage(scene, "kill")
+
+
+@play
+def pods_out_of_memory(scene: Scene) -> None:
+    _once_a_stage(scene, "oom", at_write=1)
+
+
+@play
+def pods_evicted(scene: Scene) -> None:
+    _once_a_stage(scene, "evict", at_write=1)
+
+
+@play
+def pods_without_store_or_device(scene: Scene) -> None:
+    """Exit code 3: the host's or the device's fault, another pod tries."""
+    _once_a_stage(scene, "exit", code=3)
+
+
+@play
+def pods_doubled(scene: Scene) -> None:
+    """Two pods do the same at the same time, in every stage and each index."""
+    faults = [scene.fault("twice", stage=stage, times=99) for stage in STAGES]
+    scene.apply()
+    scene.ends_well(repeated=8)
+    assert all(fault.struck for fault in faults)
+
+
+@play
+def pods_that_hang(scene: Scene) -> None:
+    """An administrator deletes the one that does not go on."""
+    fault = scene.fault("hang", stage="measure", at_write=1)
+    scene.apply()
+    until(lambda: fault.struck)
+    scene.kubectl("delete", "pod", *fault.struck, "--wait=false")
+    scene.ends_well()
+
+
+@play
+def messages_of_plan_and_merge_lost(scene: Scene) -> None:
+    faults = [scene.fault("lose-message", stage=stage) for stage in ("plan", "merge")]
+    scene.apply()
+    scene.ends_well()
+    assert [len(fault.struck) for fault in faults] == [1, 1]
+    assert scene.kubectl("describe", "sweep", "it").count("MessageLost") == 2
+
+
+@play
+def cell_that_kills_its_pod(scene: Scene) -> None:
+    """It gets a verdict; everything else is measured."""
+    scene.fake(faults=[{"stage": "run", "where": {"cores": 7}, "verdict": "kill"}])
+    scene.apply()
+    scene.wait()
+    rows = scene.results()
+    assert {(row["cores"], row["status"], row["reason"]) for row in rows} == {
+        (1, "ok", ""),
+        (2, "ok", ""),
+        (7, "failed", "killed"),
+        (14, "ok", ""),
+    }
+    healthy = [row for row in undisturbed(**SMALL) if row["cores"] != 7]
+    found = {row["slot"]: row["throughput_images_s"] for row in rows if row["status"] == "ok"}
+    assert found == {row["slot"]: row["throughput_images_s"] for row in healthy}
+    assert scene.reason("Complete") == "SomeFailed"
+    assert not scene.lies()
+
+
+def _killed_at_write(number: int) -> None:
+    def killed(scene: Scene) -> None:
+        faults = [scene.fault("kill", stage=stage, at_write=number) for stage in STAGES]
+        scene.apply()
+        scene.ends_well(repeated=8)
+        assert any(fault.struck for fault in faults)
+
+    killed.__name__ = f"pods_killed_at_write_{number}"
+    play(killed)
+
+
+# The most that any stage makes: a merge's files of the table, and what makes it current.
+for number in range(1, 7):
+    _killed_at_write(number)
+
+
+# -- the API server, as the controller sees it
+
+
+@play
+def api_away(scene: Scene) -> None:
+    """The controller neither ends nor acts on what it remembers, and goes on once it is back."""
+    scene.fake(sleep_s=0.2)
+    scene.apply()
+    scene.measuring()
+    scene.lane.away = True
+    scene.lane.cut_watches()
+    before = scene.status
+    time.sleep(OUTAGE_S)
+    assert scene.status == before
+    scene.lane.away = False
+    scene.ends_well()
+    assert scene.controller.ends == []
+
+
+@play.with_settings(silence_s="5")
+def watches_silent(scene: Scene) -> None:
+    """A connection that a firewall has forgotten looks like one on which nothing happens."""
+    scene.fake(sleep_s=0.2)
+    scene.apply()
+    scene.measuring()
+    assert scene.lane.silence_watches() == 2
+    scene.ends_well()
+
+
+@play
+def watches_cut(scene: Scene) -> None:
+    """Every second."""
+    done = threading.Event()
+
+    def cut() -> None:
+        while not done.wait(1.0):
+            scene.lane.cut_watches()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(cut)
+        try:
+            scene.apply()
+            scene.ends_well()
+        finally:
+            done.set()
+
+
+@play
+def watches_too_old(scene: Scene) -> None:
+    """410: what changed since can't be told any more, list anew."""
+    scene.apply()
+    until(scene.jobs)
+    gone = Answer(410, verb="watch", times=4)
+    scene.lane.answers.append(gone)
+    scene.lane.cut_watches()
+    scene.ends_well()
+    assert gone.given == 4
+
+
+@play
+def status_writes_in_conflict(scene: Scene) -> None:
+    """Each is refused once before it is taken."""
+    conflict = Answer(409, verb="patch", resource="sweeps/status", every=2)
+    scene.lane.answers.append(conflict)
+    scene.apply()
+    scene.ends_well()
+    assert conflict.given >= 5
+
+
+@play
+def answers_lost(scene: Scene) -> None:
+    """Each write is done, and every second time the controller is told that it timed out."""
+    answers = [Answer(504, verb=verb, every=2, passed_on=True) for verb in ("create", "patch", "delete")]
+    scene.lane.answers += answers
+    scene.apply()
+    scene.ends_well()
+    assert all(answer.given for answer in answers[:2])
+
+
+@play
+def server_in_trouble(scene: Scene) -> None:
+    scene.lane.answers.append(Answer(500, every=3))
+    scene.apply()
+    scene.ends_well()
+
+
+@play
+def server_overloaded(scene: Scene) -> None:
+    """It is asked again when it said, not before."""
+    throttled = Answer(429, every=4, times=6, retry_after_s=1)
+    scene.lane.answers.append(throttled)
+    scene.apply()
+    scene.ends_well()
+    assert throttled.given == 6
+
+
+@play
+def job_refused(scene: Scene) -> None:
+    """A quota, or a policy: the status says so, and it goes on once it may."""
+    refused = Answer(403, verb="create", resource="jobs")
+    scene.lane.answers.append(refused)
+    scene.apply()
+    until(lambda: scene.reason("Progressing") == "Refused")
+    refused.times = refused.given
+    scene.ends_well()
+
+
+@play
+def api_server_away(outside: Scene) -> None:
+    """Killed, and started again after a while: all of the cluster has to find its way back. It has a cluster of
+    its own."""
+    folder = outside.folder / "cluster"
+    with running(folder) as cluster:
+        cluster.define_sweeps()
+        cluster.add_nodes(2)
+        with rigged(cluster, outside.folder) as rig, scene(rig, "outage", outside.folder) as away:
+            away.fake(sleep_s=0.2)
+            away.apply()
+            away.measuring()
+            cluster.stop("kube-apiserver")
+            time.sleep(OUTAGE_S)
+            cluster.start("kube-apiserver")
+            away.ends_well(timeout_s=200)
+            assert away.controller.ends == []
+
+
+# -- what people do
+
+
+@play
+def jobs_deleted(scene: Scene) -> None:
+    """Behind its back, one of each stage, finished or not."""
+    scene.fake(sleep_s=0.3)
+    scene.apply()
+    scene.measuring()
+    jobs = [scene.jobs(stage)[0]["metadata"]["name"] for stage in STAGES[:4]]
+    scene.kubectl("delete", "job", "--wait=false", *jobs)
+    scene.fake()
+    scene.ends_well()
+
+
+@play
+def foreign_job(scene: Scene) -> None:
+    """Somebody else's Job has the name: it is left alone, and the status says what to do."""
+    scene.controller.kill()
+    scene.apply()
+    sweep = scene.rig.sweep(scene.namespace, "it")
+    assert sweep is not None
+    name = names.plan_job(sweep, 1)
+    scene.kubectl("create", "job", name, "--image=none")
+    scene.controller.start()
+    until(lambda: name in scene.status.get("waiting", ""))
+    assert scene.reason("Progressing") == "NameTaken"
+    assert [job["metadata"]["name"] for job in scene.jobs()] == [name]
+    scene.kubectl("delete", "job", name)
+    scene.ends_well()
+
+
+@play
+def edited(scene: Scene) -> None:
+    """While it is measured: what fits the new spec is kept."""
+    scene.fake(sleep_s=0.3)
+    scene.apply()
+    scene.measuring()
+    scene.patch(grid={"cores": [2, 3, 7], "instances": ["fill"]})
+    scene.fake()
+    scene.ends_well()
+
+
+@play
+def edited_again_and_again(scene: Scene) -> None:
+    """Faster than anything can follow."""
+    scene.apply()
+    for cores in ([1], [2], [1, 2], [3], [1, 2, 3]):
+        scene.patch(grid={"cores": cores, "instances": ["fill"]})
+    scene.ends_well()
+
+
+@play
+def suspended_and_resumed_in_every_stage(scene: Scene) -> None:
+    scene.apply()
+    for stage in STAGES:
+        until(lambda stage=stage: scene.jobs(stage) or is_true(scene.status, "Complete"))
+        scene.patch(suspend=True)
+        scene.wait("Suspended")
+        scene.patch(suspend=False)
+    scene.ends_well()
+
+
+@play
+def deleted_and_made_again(scene: Scene) -> None:
+    """Another object of the same name: nothing of the first one's children is taken for its own."""
+    scene.fake(sleep_s=0.3)
+    scene.apply()
+    scene.measuring()
+    scene.delete()
+    scene.apply()
+    scene.fake()
+    scene.ends_well(repeated=2)
+
+
+# -- the store
+
+
+@play
+def store_away(scene: Scene) -> None:
+    """A folder that is gone while its lots are measured; pods fail, and are tried again."""
+    scene.fake(sleep_s=0.3)
+    scene.apply()
+    scene.measuring()
+    aside = scene.store.with_suffix(".aside")
+    scene.store.rename(aside)
+    scene.store.write_text("not a folder")
+    until(lambda: any(played.code == 3 for played in scene.played("measure")))
+    scene.store.unlink()
+    aside.rename(scene.store)
+    scene.fake()
+    scene.ends_well()
+
+
+@play
+def bucket_silent_and_secret_wrong(scene: Scene) -> None:
+    """With a wrong key the status says whose fault it is; with the right one it goes on, also through a time
+    in which the store says nothing."""
+    with s3.running(scene.folder / "s3") as server:
+        server.client().create_bucket(Bucket="bench")
+        keys = {**server.environment(secret_key="wrong"), "AWS_REGION": "us-east-1"}
+        _write_secret(scene, keys)
+        scene.apply(results={"url": "s3://bench/it", "secretName": "keys"})
+        until(lambda: "AWS_SECRET_ACCESS_KEY" in json.dumps(scene.status), timeout_s=90)
+        _write_secret(scene, {**keys, **server.environment()})
+        scene.patch(run="2")
+        scene.measuring()
+        os.kill(server.pid, signal.SIGSTOP)
+        time.sleep(3)
+        os.kill(server.pid, signal.SIGCONT)
+        scene.wait()
+        where = scene.status["tableUrl"].removeprefix("s3://bench/")
+        body = server.client().get_object(Bucket="bench", Key=f"{where}/table.parquet")["Body"].read()
+    assert not differences(results(pq.read_table(io.BytesIO(body))), undisturbed(**SMALL))
+    assert not scene.lies()
+
+
+def _write_secret(scene: Scene, keys: dict[str, str]) -> None:
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": keys}
+    scene.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+
+
+TINY = {
+    "models": ["resnet50"],
+    "grid": {"cores": [1, 2], "instances": ["fill"]},
+    "limits": {"lotMinutes": 2, "parallelism": 1},
+}
+SIDE_BY_SIDE = 12
+
+
+@play
+def controller_killed_between_any_two_of_its_calls(whole: Scene) -> str:
+    """Before the server gets the n-th, and after the server has done it, for every n of a whole Sweep."""
+    rig, folder = whole.rig, whole.folder
+    whole.apply(**TINY)
+    whole.ends_well()
+    assert len(whole.jobs("measure")) == 2
+    calls = len(whole.lane.calls)
+    # Timing adds or saves a few.
+    cases = [(number, done) for number in range(1, calls + 3) for done in (False, True)]
+
+    def kill(case: tuple[int, bool]) -> tuple[bool, str]:
+        number, done = case
+        name = f"cut-{number}-{'after' if done else 'before'}"
+        try:
+            with scene(rig, name, folder) as cut:
+                cut.controller.kill_at_call(number, done=done)
+                cut.apply(**TINY)
+                cut.ends_well()
+                return cut.controller.ends == [-signal.SIGKILL], ""
+        except Exception as error:
+            return True, f"{name}: {error}"
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        found = list(pool.map(kill, cases))
+    assert [text for _, text in found if text] == []
+    kills = sum(killed for killed, _ in found)
+    assert kills >= 2 * calls - 4
+    return f"killed at {kills} boundaries; a whole run makes {calls} calls"
+
+
+# -- tests
+
+
+@pytest.mark.parametrize("name", play.names)
+def test_fault(name: str, played: Callable[[str], str | None], capsys: pytest.CaptureFixture[str]) -> None:
+    if said := played(name):
+        with capsys.disabled():
+            print(f"\n{name}: {said}")
