@@ -1,6 +1,144 @@
-"""`python -m benchmarks [small|100k|1m]`."""
+"""`python -m benchmarks [CASE ...]`: one table of what was measured, what a first version would take, and the goals.
 
-from benchmarks.flow import main
+A case is the product's work and, where there is one, a naive reference that does the same job in the
+obvious way (an object and a JSON text for each cell), measured in the same run. `x naive` is the ratio of
+their CPU per item, `us/item`. A goal in seconds is judged by the smaller of wall and CPU: on a busy host wall
+says how busy it was; with threads, CPU says more than an idle host would wait. Exits 1 where a goal is missed.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.process import Measured, measured
+
+
+@dataclass(frozen=True)
+class Work:
+    """A `module:function` of this package, called with a number of items and a folder, which is empty or as
+    `prepare` (another such function, not measured) left it."""
+
+    function: str
+    count: int
+    prepare: str = ""
+
+    def measure(self) -> Measured:
+        with tempfile.TemporaryDirectory(prefix="aicsweep-bench-") as folder:
+            if self.prepare:
+                measured(self.prepare, self.count, Path(folder))
+            return measured(self.function, self.count, Path(folder))
+
+
+@dataclass(frozen=True)
+class Case:
+    """The product's work, references to compare it with (the first is the one of the goals; one with fewer
+    items is scaled), and goals."""
+
+    name: str
+    work: Work
+    naive: tuple[Work, ...] = ()
+    seconds: float | None = None
+    peak_mib: float | None = None
+    per_second: float | None = None
+    times_naive: float | None = None
+    us_above_naive: float | None = None
+
+    def goals(self, own: Measured, naive: Measured | None) -> dict[str, bool]:
+        """Each goal in words, and whether it was met."""
+        seconds = min(own.wall_s, own.cpu_s)
+        found = {}
+        if self.seconds is not None:
+            found[f"{self.seconds:g} s"] = seconds <= self.seconds
+        if self.peak_mib is not None:
+            found[f"{self.peak_mib:g} MiB"] = own.peak_mib <= self.peak_mib
+        if self.per_second is not None:
+            found[f"{self.per_second:g} a second"] = own.count / seconds >= self.per_second
+        if naive and self.times_naive is not None:
+            found[f"{self.times_naive:g} x naive"] = naive.us / own.us >= self.times_naive
+        if naive and self.us_above_naive is not None:
+            found[f"naive + {self.us_above_naive:g} us"] = own.us - naive.us <= self.us_above_naive
+        return found
+
+
+MILLION = 1_000_000
+CASES = [
+    Case("plan-100k", Work("planning:plan", 100_000), (Work("planning:naive", 100_000),), seconds=10),
+    Case(
+        "plan-1m",
+        Work("planning:plan", MILLION),
+        (Work("planning:naive", 100_000),),
+        seconds=40,
+        peak_mib=400,
+    ),
+    Case("plan-1m-one-network", Work("planning:plan_one_network", MILLION), seconds=40, peak_mib=400),
+    Case("zero-work", Work("flow:zero_work", 5_000), (Work("flow:naive", 5_000),), per_second=2_000),
+    Case(
+        "merge-1m",
+        Work("merging:merge", MILLION, prepare="merging:write_store"),
+        (
+            Work("merging:naive", 100_000, prepare="merging:write_objects"),
+            Work("merging:naive_one_file", 100_000, prepare="merging:write_lines"),
+        ),
+        seconds=8,
+        peak_mib=1024,
+        times_naive=12,
+    ),
+    Case("merge-publish-1m", Work("merging:merge_and_publish", MILLION, prepare="merging:write_store")),
+    Case(
+        "harness",
+        Work("harness:driven_no_op", MILLION),
+        (Work("harness:plain_no_op", MILLION),),
+        us_above_naive=5,
+    ),
+    Case(
+        "harness-onnxruntime",
+        Work("harness:driven_identity", 200_000),
+        (Work("harness:plain_identity", 200_000),),
+    ),
+]
+
+
+def run(case: Case) -> bool:
+    """Measure a case, print its lines, and say whether its goals were met."""
+    references = [work.measure() for work in case.naive]
+    own = case.work.measure()
+    goals = case.goals(own, references[0] if references else None)
+    _line(
+        case.name, own, "", "; ".join(f"{goal}: {'met' if met else 'MISSED'}" for goal, met in goals.items())
+    )
+    for work, figures in zip(case.naive, references, strict=True):
+        scaled = figures.count < own.count / 2
+        _line(
+            f"  {work.function}",
+            figures,
+            f"{figures.us / own.us:.1f}",
+            "fewer items, scaled" if scaled else "",
+        )
+    return all(goals.values())
+
+
+def _line(name: str, figures: Measured, ratio: str, remark: str) -> None:
+    print(
+        f"{name:<26}{figures.count:>10,}{figures.wall_s:>9.2f}{figures.cpu_s:>9.2f}{figures.us:>11.2f}"
+        f"{figures.peak_mib:>10,.0f}{ratio:>9}  {remark}".rstrip(),
+        flush=True,
+    )
+
+
+def main(names: list[str]) -> int:
+    known = {case.name: case for case in CASES}
+    if unknown := set(names) - set(known):
+        print(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(known)}", file=sys.stderr)
+        return 2
+    print(
+        f"{'case':<26}{'items':>10}{'wall s':>9}{'CPU s':>9}{'us/item':>11}{'peak MiB':>10}{'x naive':>9}  goals"
+    )
+    met = [run(known[name]) for name in names or known]
+    return 0 if all(met) else 1
+
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

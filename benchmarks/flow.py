@@ -1,104 +1,49 @@
-"""`make bench`: each speed as a ratio to a naive reference measured in the same run.
-
-The reference does what a first version would: a dict and a JSON object a cell, json and pandas to merge.
-Every case runs in a process of its own, so that its peak memory is its own.
-"""
+"""The whole flow with measurements that take no time: what aicsweep itself costs a cell."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import resource
-import sys
-import tempfile
-import time
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
-SIZES = {"small": 20_000, "100k": 100_000, "1m": 1_000_000}
-AXES = {"cores": [1, 2, 4, 7], "instances": [1, 2], "batchSize": list(range(1, 33)), "ols": [1, 2, 4]}
+import pandas as pd
+
+from runner import admission, backends, engine, lut, stats
+from runner.backends import ExportReport, fake
+from runner.spec import Sweep
+from tests.samples import place, sweep
+
+GRID = {"cores": [1, 2, 7], "instances": [1, 2], "setSize": [1, 2, 3, 4]}
 
 
-def _sweep(cells: int):  # type: ignore[no-untyped-def]
-    from tests.samples import sweep
-
-    per_set_size = 53 * 768
-    sets = max(1, -(-cells // per_set_size))
-    limits = {"maxCells": 1_000_000 if cells > 100_000 else 2_000_000 // 2, "maxDeviceHours": 1_000_000}
-    grid = {**AXES, "setSize": list(range(1, min(sets, 24) + 1))}
-    return sweep(models=["all"], grid=grid, limits=limits)
+def a_sweep(count: int) -> Sweep:
+    """About `count` cells of the seven ResNets, eight to a binary."""
+    grid = {**GRID, "batchSize": list(range(1, max(1, round(count / (7 * 24))) + 1))}
+    return sweep(models=["resnets"], grid=grid, weights="random", measure={"seconds": 1, "repeats": 1})
 
 
-def plan(cells: int) -> int:
-    from runner import admission, backends, lut
-
-    made = admission.make_plan(_sweep(cells), backends.load("fake"), lut.shipped())
-    return int(made.table.num_rows)
+def zero_work(count: int, folder: Path) -> int:
+    return engine.run(place(folder, a_sweep(count))).measured
 
 
-def plan_naive(cells: int) -> int:
-    """One pydantic model and one JSON object a cell, kept in a list."""
-    import hashlib
-    import itertools
-
-    from pydantic import create_model
-
-    wanted = _sweep(cells).spec
-    names = ["model", *AXES, "setSize"]
-    model = create_model("NaiveCell", **dict.fromkeys(names, (str | int, ...)))  # type: ignore[call-overload]
-    from runner.catalogue import MODELS
-
-    grid = wanted.grid
-    axes = [list(MODELS), grid.cores, grid.instances, grid.batch_size, grid.ols, grid.set_size]
-    kept = []
-    for values in itertools.product(*axes):
-        cell = model(**dict(zip(names, values, strict=True)))
-        text = json.dumps(cell.model_dump(), sort_keys=True)
-        kept.append((hashlib.sha256(text.encode()).hexdigest(), cell, text))
-    json.dumps([text for _, _, text in kept])
-    return len(kept)
-
-
-def zero_work(cells: int) -> int:
-    from runner import engine
-    from tests.samples import place, sweep
-
-    wanted = sweep(
-        models=["resnets"],
-        grid={
-            "cores": [1, 2, 7],
-            "instances": [1, 2],
-            "batchSize": list(range(1, 33)),
-            "setSize": [1, 2, 3, 4],
-        },
-        measure={"seconds": 1, "repeats": 1},
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        return engine.run(place(Path(folder), wanted)).measured
-
-
-def _case(function: Callable[[int], int], cells: int, pipe) -> None:  # type: ignore[no-untyped-def]
-    began = time.process_time()
-    done = function(cells)
-    pipe.send((done, time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
-
-
-def _run(function: Callable[[int], int], cells: int) -> tuple[int, float, float]:
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_case, args=(function, cells, there))
-    process.start()
-    answer: tuple[int, float, float] = here.recv()
-    process.join()
-    return answer
-
-
-def main() -> None:
-    size = sys.argv[1] if len(sys.argv) > 1 else "100k"
-    cells = SIZES[size]
-    print(f"{'case':<12}{'rows':>10}{'CPU s':>9}{'rows/s':>10}{'peak MiB':>10}")
-    found = {}
-    for name, function in (("plan", plan), ("plan naive", plan_naive), ("zero work", zero_work)):
-        rows, seconds, peak = _run(function, cells)
-        found[name] = rows / seconds
-        print(f"{name:<12}{rows:>10,}{seconds:>9.1f}{rows / seconds:>10,.0f}{peak:>10,.0f}", flush=True)
-    print(f"plan against naive: {found['plan'] / found['plan naive']:.2f}x")
+def naive(count: int, folder: Path) -> int:
+    """A loop over the cells; a folder for each with its binary, its samples and its result as JSON; pandas at
+    the end. Nothing that was there before is looked for, nothing is written so that a crash can't spoil it."""
+    tasks = admission.make_plan(a_sweep(count), backends.load("fake"), lut.shipped()).tasks()
+    (device,) = fake.devices("all")
+    with fake.open_exporter() as exporter, fake.open_bench(device) as bench:
+        for task in tasks:
+            at = folder / task.slot
+            at.mkdir()
+            report: ExportReport = exporter.export(task.cell.export_request, at)
+            fake.compile(task.cell, at / "model.onnx", at)
+            measurement = bench.measure(task.cell, at / "model.onnx", at, report)
+            samples = [window.latencies_s.tolist() for window in measurement.windows]
+            (at / "samples.json").write_text(json.dumps(samples))
+            summary = asdict(stats.summarise(measurement.windows))
+            (at / "result.json").write_text(json.dumps({"slot": task.slot, **asdict(task.cell), **summary}))
+    results = [json.loads(path.read_text()) for path in folder.glob("*/result.json")]
+    table = pd.DataFrame(results)
+    table["rank"] = table.groupby("source")["throughput_images_s"].rank(ascending=False)
+    table.to_csv(folder / "table.csv")
+    return len(table)

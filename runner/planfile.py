@@ -123,6 +123,10 @@ class Plan:
         return float(self.header["device_s"])
 
     @property
+    def rows(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    @property
     def names(self) -> list[str]:
         """Of its columns."""
         return list(self._file.schema_arrow.names)
