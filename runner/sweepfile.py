@@ -187,6 +187,10 @@ def _problem(detail: dict[str, Any], lines: Mapping[Path_, int]) -> Problem:
         return Problem(where, f"is {value!r}", f"one of {context['expected']}")
     if path == ("apiVersion",) or path == ("kind",):
         return Problem(where, f"is {value!r}", f"{API_VERSION}, kind {KIND}")
+    if kind == "too_short":
+        return Problem(where, "is empty", "at least one value, or leave it out")
+    if kind == "too_long":
+        return Problem(where, f"has {context['actual_length']} entries", f"at most {context['max_length']}")
     message = str(detail["msg"])
     if kind.endswith("_type") or kind.endswith("_parsing"):
         wanted = message.removeprefix("Input should be ").removeprefix("a valid ")

@@ -50,6 +50,7 @@ def test_many_mistakes_at_once_each_with_path_and_remedy():
     assert "resnet50" in found["spec.models[0]"]
     assert "setSize" in found["spec.grid.setsize"]
     assert "twice" in found["spec.grid.ols"]
+    assert "is empty" in found["spec.grid.batchSize"]
 
 
 def test_the_line_is_told():
