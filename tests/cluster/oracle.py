@@ -19,7 +19,7 @@ Sweep = Mapping[str, Any]
 
 # What a table says of when, where and by whom it was measured, not of what was found.
 _CIRCUMSTANCES = [
-    "started_at", "device_s", "segment", "plan", "writer", "node", "host", "round", "lot"
+    "started_at", "device_s", "plan", "writer", "node", "host", "round", "lot"
 ]  # fmt: skip
 
 
@@ -43,6 +43,12 @@ def _undisturbed(spec: str) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         place = samples.place(Path(folder), samples.sweep(**json.loads(spec)))
         return results(engine.run(place).table)
+
+
+def of_its_spec(sweep: Sweep) -> Mapping[str, Any]:
+    """Its status, if that speaks of the spec that it has; else nothing."""
+    status: Mapping[str, Any] = sweep.get("status", {})
+    return status if status and status.get("observedGeneration") == sweep["metadata"]["generation"] else {}
 
 
 def same_spec(one: Sweep, other: Sweep) -> bool:
@@ -71,9 +77,8 @@ def differences(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> li
 
 def find_lies(before: Sweep | None, now: Sweep) -> Iterator[str]:
     """What the status of `now` says that is not so, or takes back what `before`, of the same spec, had said."""
-    status = now.get("status", {})
-    was = (before or {}).get("status", {})
-    if status.get("observedGeneration") != now["metadata"]["generation"]:
+    status, was = of_its_spec(now), of_its_spec(before or {})
+    if not status:
         return
     if is_true(status, "Complete"):
         home = open_store(status["tableUrl"].rpartition("/tables/")[0])
@@ -86,7 +91,7 @@ def find_lies(before: Sweep | None, now: Sweep) -> Iterator[str]:
             if status["cells"]["done"] != done:
                 yield f"Complete with {status['cells']['done']} done, the table has {done}"
     if status.get("cells", {}).get("done", 0) < was.get("cells", {}).get("done", 0):
-        yield f"done fell from {was['cells']['done']} to {status['cells']['done']}"
+        yield f"done fell from {was['cells']} to {status.get('cells')}"
     for name in ("Complete", "Failed"):
         if is_true(was, name) and not is_true(status, name):
             yield f"{name} was taken back"

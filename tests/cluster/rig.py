@@ -229,10 +229,7 @@ class Rig:
     def status(self, namespace: str, name: str) -> dict[str, Any]:
         """What it said last, of the spec that it has now; else nothing."""
         states = self.said(namespace, name)
-        if not states:
-            return {}
-        status: dict[str, Any] = states[-1].get("status", {})
-        return status if status.get("observedGeneration") == states[-1]["metadata"]["generation"] else {}
+        return dict(oracle.of_its_spec(states[-1])) if states else {}
 
     def wait(self, namespace: str, name: str, condition: str = "Complete", *, timeout_s: float = 90) -> None:
         """Until the condition is true of what is wanted now."""

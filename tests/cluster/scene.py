@@ -127,8 +127,8 @@ class Scene:
         wanted = {name: value for name, value in self.spec.items() if name not in ("suspend", "results")}
         differ = differences(self.results(), undisturbed(**wanted))
         assert not differ, differ
-        assert self.repeated() <= repeated
-        assert not self.lies()
+        assert self.repeated() <= repeated, self.repeated()
+        assert not self.lies(), self.lies()
         until(lambda: all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in self.pods()))
 
     def lies(self) -> list[str]:

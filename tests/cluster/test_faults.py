@@ -400,9 +400,6 @@ def controller_killed_between_any_two_of_its_calls(whole: Scene) -> str:
     whole.apply(**TINY)
     whole.ends_well()
     assert len(whole.jobs("measure")) == 2
-    calls = len(whole.lane.calls)
-    # Timing adds or saves a few.
-    cases = [(number, done) for number in range(1, calls + 3) for done in (False, True)]
 
     def kill(case: tuple[int, bool]) -> tuple[bool, str]:
         number, done = case
@@ -416,11 +413,18 @@ def controller_killed_between_any_two_of_its_calls(whole: Scene) -> str:
         except Exception as error:
             return True, f"{name}: {error}"
 
+    calls, kills, first = len(whole.lane.calls), 0, 1
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        found = list(pool.map(kill, cases))
-    assert [text for _, text in found if text] == []
-    kills = sum(killed for killed, _ in found)
-    assert kills >= 2 * calls - 4
+        while True:
+            numbers = range(first, first + SIDE_BY_SIDE)
+            found = list(pool.map(kill, [(number, done) for number in numbers for done in (False, True)]))
+            assert [text for _, text in found if text] == []
+            cut = [killed for killed, _ in found]
+            kills, first = kills + sum(cut), first + SIDE_BY_SIDE
+            if not any(cut[-2:]):
+                break
+    # What is told is seldom the same: news that come together are one pass.
+    assert kills > 1.5 * calls
     return f"killed at {kills} boundaries; a whole run makes {calls} calls"
 
 
