@@ -112,6 +112,9 @@ def _start(folder: Path, data: Path) -> tuple[subprocess.Popen[bytes], S3Server]
         "-s3.autoCreateBucket=false",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
+        # Left alone it follows from the free disk: each bucket takes volumes of 128 MB, and on a disk
+        # with 20 GB free the 23rd bucket was answered with "internal error". Empty volumes take no room.
+        "-volume.max=10000",
         "-master.telemetry=false",
         "-webdav=false",
         "-admin.ui=false",
