@@ -90,13 +90,13 @@ class Controller:
         )
         ours = f"{names.MANAGED_BY}={names.MANAGER}"
         self._reflectors = {
-            resource.plural: Reflector(
+            f"{resource.plural} in {namespace}" if namespace else resource.plural: Reflector(
                 api,
                 resource,
                 cache,
                 on_change,
                 silence_s=settings.silence_s,
-                namespace=settings.namespace,
+                namespace=namespace,
                 selector=selector,
                 on_restart=metrics.on_restart,
             )
@@ -104,6 +104,7 @@ class Controller:
                 (SWEEPS, self._sweeps, self._look_at, ""),
                 (JOBS, self._jobs, self._look_at_owner, ours),
             )
+            for namespace in settings.namespaces or ("",)
         }
         self._workers: list[asyncio.Task[None]] = []
         # Who does not lead has a line too, in which nobody waits for it.

@@ -54,7 +54,7 @@ def custom_resource_definition() -> Schema:
         "storage": True,
         "subresources": {"status": {}},
         "additionalPrinterColumns": columns,
-        "schema": {"openAPIV3Schema": sweep_schema()},
+        "schema": {"openAPIV3Schema": _left_open(sweep_schema())},
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -91,6 +91,18 @@ def sweep_schema() -> Schema:
         },
         "x-kubernetes-validations": _rules("metadata"),
     }
+
+
+def _left_open(schema: Schema) -> Schema:
+    """Without the defaults that an installation may have others for: the API server would write them into each
+    Sweep, where they look as if its author had asked for them."""
+    pods = schema["properties"]["spec"]["properties"]["pods"]
+    pods.pop("default", None)
+    for field in pods["properties"].values():
+        field.pop("default", None)
+        for inner in field.get("properties", {}).values():
+            inner.pop("default", None)
+    return schema
 
 
 def structural(model: type[BaseModel], path: str) -> Schema:

@@ -35,7 +35,7 @@ def decide(sweep: Mapping[str, Any], seen: Observed, now: datetime, defaults: De
         return Decision(dict(sweep.get("status") or {}))
     drafted = Draft(sweep, now)
     try:
-        model = sweep_from_object(sweep)
+        model = defaults.completed(sweep_from_object(sweep))
         _require_store(model, defaults)
     except BadInput as error:
         return _refused(drafted, seen, error)

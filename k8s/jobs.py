@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from k8s import names
 from k8s.facts import PlanFacts, Wave
-from runner.spec import PodResources, Sweep
+from runner.spec import PodResources, Pods, Sweep
 
 API_VERSION = f"{names.GROUP}/{names.VERSION}"
 HOSTNAME = "kubernetes.io/hostname"
@@ -44,6 +44,17 @@ class Defaults:
     build_image: str = "aicsweep-build"
     measure_image: str = "aicsweep-measure"
     pull_policy: str = "IfNotPresent"
+    pods: Pods = field(default_factory=Pods)
+    # Variables of every pod.
+    proxies: Mapping[str, str] = field(default_factory=dict)
+
+    def completed(self, sweep: Sweep) -> Sweep:
+        """The Sweep with what it says of its pods, and for the rest what is said here."""
+        ours, theirs = self.pods.model_dump(), sweep.spec.pods.model_dump(exclude_unset=True)
+        for name in ("build", "measure"):
+            theirs[name] = {**ours[name], **theirs.get(name, {})}
+        pods = Pods.model_validate({**ours, **theirs})
+        return sweep.model_copy(update={"spec": sweep.spec.model_copy(update={"pods": pods})})
 
 
 @dataclass(frozen=True)
@@ -299,6 +310,7 @@ def _environment(child: Child, environment: Mapping[str, str]) -> list[dict[str,
         "XDG_CACHE_HOME": "/cache",
         "TORCH_HOME": "/cache/torch",
         "HF_HOME": "/cache/huggingface",
+        **child.defaults.proxies,
         **environment,
     }
     listed: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in sorted(plain.items())]

@@ -120,7 +120,7 @@ class Reconciler:
         if sweep["spec"].get("placement", "any") == "any" or _is_over(sweep):
             return None
         try:
-            pods = sweep_from_object(sweep).spec.pods
+            pods = self._defaults.completed(sweep_from_object(sweep)).spec.pods
         except BadInput:
             return None
         read_at, nodes = self._nodes

@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Json, ValidationError
+from pydantic_core import PydanticCustomError
 
 from k8s.jobs import Defaults
 from runner.errors import BadInput, Problem
+from runner.spec import Pods
 
 PREFIX = "AICSWEEP_"
 _LABEL = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
@@ -20,6 +22,21 @@ _NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?$")
 
 Name = Annotated[str, Field(pattern=_NAME, max_length=253)]
+# Whoever may read pods would read its password.
+Proxy = Annotated[str, Field(pattern=r"^(https?://[^@/\s]+/?)?$", max_length=512)]
+
+
+def _listed(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _without_images(pods: Pods) -> Pods:
+    for name in ("build_image", "measure_image"):
+        if getattr(pods, name):
+            raise PydanticCustomError(
+                "image", "the image is what {name} says", {"name": f"{PREFIX}{name.upper()}"}
+            )
+    return pods
 
 
 class Settings(BaseModel):
@@ -27,9 +44,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    namespace: str = Field(
-        default="", pattern=rf"{_LABEL}|^$", max_length=63, description="Only this namespace; empty: all."
-    )
+    namespaces: Annotated[
+        tuple[Annotated[str, Field(pattern=_LABEL, max_length=63)], ...], BeforeValidator(_listed)
+    ] = Field(default=(), max_length=100, description="Only these, with commas between them; empty: all.")
     cluster: str = Field(
         default="default",
         pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
@@ -49,6 +66,16 @@ class Settings(BaseModel):
     )
     measure_image: str = Field(min_length=1, max_length=512, description="Image of all other pods.")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    pods: Annotated[Json[Pods], AfterValidator(_without_images)] = Field(
+        default=Pods(), description="JSON of what Sweeps that leave it out of `spec.pods` inherit."
+    )
+    http_proxy: Proxy = Field(default="", description="HTTP_PROXY of all pods of Sweeps, http://HOST:PORT.")
+    https_proxy: Proxy = Field(default="", description="HTTPS_PROXY of them.")
+    no_proxy: str = Field(
+        default="",
+        max_length=4096,
+        description="NO_PROXY of them: hosts and domains with commas between them.",
+    )
 
     workers: int = Field(default=16, ge=1, le=64, description="Sweeps looked at at the same time.")
     resync_s: float = Field(default=1800, ge=10, description="Each Sweep is looked at at least this often.")
@@ -85,7 +112,14 @@ class Settings(BaseModel):
             build_image=self.build_image,
             measure_image=self.measure_image,
             pull_policy=self.image_pull_policy,
+            pods=self.pods,
+            proxies=self._proxies(),
         )
+
+    def _proxies(self) -> dict[str, str]:
+        """In both spellings: some programs read only one of them."""
+        given = {"HTTP_PROXY": self.http_proxy, "HTTPS_PROXY": self.https_proxy, "NO_PROXY": self.no_proxy}
+        return {spelt: value for name, value in given.items() if value for spelt in (name, name.lower())}
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -105,11 +139,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 def _problem(detail: dict[str, object]) -> Problem:
     location = detail["loc"]
-    field = str(location[0]) if isinstance(location, tuple) and location else ""
-    variable = PREFIX + field.upper()
-    if detail["type"] == "missing":
+    field, *rest = location if isinstance(location, tuple) and location else ("",)
+    field = str(field)
+    variable = ".".join([PREFIX + field.upper(), *map(str, rest)])
+    if detail["type"] == "missing" and not rest:
         return Problem(variable, "is not set", Settings.model_fields[field].description or "")
-    if detail["type"] == "extra_forbidden":
+    if detail["type"] == "extra_forbidden" and not rest:
         near = difflib.get_close_matches(field, Settings.model_fields, 1)
         return Problem(
             variable, "is not a setting", f"did you mean {PREFIX}{near[0].upper()}?" if near else ""

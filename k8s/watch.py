@@ -92,13 +92,19 @@ class Cache:
         else:
             self._store(key, self._kept(found))
 
-    async def replace(self, pages: AsyncIterator[tuple[list[Object], str]]) -> tuple[Iterator[Object], str]:
-        """All objects as a list has them; newer ones put meanwhile stay. Those that differ now or are gone, one
-        at a time, and the list's version.
+    async def replace(
+        self, pages: AsyncIterator[tuple[list[Object], str]], namespace: str = ""
+    ) -> tuple[Iterator[Object], str]:
+        """All objects of `namespace` (of all, if empty) as a list has them; newer ones put meanwhile stay. Those
+        that differ now or are gone, one at a time, and the list's version.
 
         Nothing else is kept because it looks newer: versions go back when etcd is restored from a copy.
         """
-        self._put_since_list.clear()
+
+        def within(kept: dict[Key, _Kept], yes: bool = True) -> dict[Key, _Kept]:
+            return {key: value for key, value in kept.items() if (namespace in ("", key[0])) is yes}
+
+        self._put_since_list = within(self._put_since_list, False)
         listed: dict[Key, _Kept] = {}
         listed_at = ""
         async for page, version in pages:
@@ -106,11 +112,12 @@ class Cache:
             listed_at = version
             # Before the next one comes: two pages at once are twice the memory.
             page.clear()
-        for key, kept in self._put_since_list.items():
+        for key, kept in within(self._put_since_list).items():
             if _number(kept.version) > _number(listed_at):
                 listed[key] = kept
-        before, self._objects, self._owned = self._objects, {}, {}
-        for key, kept in listed.items():
+        before, others = within(self._objects), within(self._objects, False)
+        self._objects, self._owned = {}, {}
+        for key, kept in (*others.items(), *listed.items()):
             self._store(key, kept)
         gone = [kept for key, kept in before.items() if key not in listed]
         new = [kept for key, kept in listed.items() if not kept.same(before.get(key))]
@@ -184,7 +191,7 @@ class Reflector:
 
     async def _list(self) -> None:
         pages = self._api.pages(self._resource, namespace=self._namespace, selector=self._selector)
-        changed, self._version = await self._cache.replace(pages)
+        changed, self._version = await self._cache.replace(pages, self._namespace)
         for found in changed:
             self._on_change(found)
         self.fresh_at = time.monotonic()

@@ -271,7 +271,11 @@ Labels = dict[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_le
 
 
 class Pods(Strict):
-    """All that a Sweep may say of its pods: a closed list."""
+    """All that a Sweep may say of its pods: a closed list.
+
+    In a cluster, what is left out is first taken from the installation (`pods` in the chart's values), field
+    by field; a map or a list that is given replaces the installation's.
+    """
 
     build: PodResources = Field(default=PodResources(), description="Pods that export and compile.")
     measure: PodResources = Field(default=PodResources(), description="Pods that hold a device.")

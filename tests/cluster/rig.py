@@ -57,7 +57,7 @@ class Controller:
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(self._rig.folder),
             "KUBECONFIG": str(self._config),
-            "AICSWEEP_NAMESPACE": self.namespace,
+            "AICSWEEP_NAMESPACES": self.namespace,
             "AICSWEEP_CLUSTER": CLUSTER,
             "AICSWEEP_STORE": str(self._rig.store(self.namespace)),
             "AICSWEEP_BUILD_IMAGE": "build",

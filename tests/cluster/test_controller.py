@@ -261,7 +261,7 @@ def controllers(
         environment = {
             "AICSWEEP_BUILD_IMAGE": "build",
             "AICSWEEP_MEASURE_IMAGE": "measure",
-            "AICSWEEP_NAMESPACE": namespace,
+            "AICSWEEP_NAMESPACES": namespace,
             "AICSWEEP_LEASE_NAMESPACE": namespace,
             "AICSWEEP_LEASE_S": "4",
             "AICSWEEP_LISTEN": f"127.0.0.1:{port}",

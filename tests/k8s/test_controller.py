@@ -293,3 +293,15 @@ async def test_a_signal_ends_it_well(number: int, tmp_path: Path) -> None:
             "stopped",
         ]
         assert holder(server) == ""
+
+
+async def test_several_namespaces_and_no_others(tmp_path: Path) -> None:
+    async with standing_in() as server:
+        for namespace in ("a", "b", "c"):
+            found = sweep()
+            found["metadata"] |= {"namespace": namespace, "uid": f"uid-{namespace}"}
+            await server.put("sweeps", found)
+        async with running(server, tmp_path, namespaces=("a", "b")) as process:
+            await server.until(lambda: len(jobs(server)) == 2)
+            assert {where for plural, where, _ in server.objects if plural == "jobs"} == {"a", "b"}
+            assert process.controller.stale() == []

@@ -135,3 +135,13 @@ def test_form(annotation, expected):
 def test_what_has_no_form_is_told(annotation):
     with pytest.raises(ValueError, match=r"x\.field"):
         form(annotation)
+
+
+def test_what_an_installation_has_defaults_for_is_not_filled_in_by_the_server():
+    version = crd.custom_resource_definition()["spec"]["versions"][0]
+    pods = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["pods"]
+    filled_in = {path for path, node in nodes(pods) if "default" in node}
+    # Of a toleration that is given the operator must be known: a rule reads it.
+    assert filled_in == {"tolerations[].operator"}
+    # The page for people says what counts where nobody says anything.
+    assert OURS["spec.pods.deviceGroup"]["default"] == 995

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from k8s import jobs, names
 from k8s.facts import PlanFacts, Wave, waves
+from runner.spec import Pods
 from runner.sweepfile import sweep_from_object
 from tests.k8s.world import sweep
 
@@ -21,6 +23,30 @@ DEFAULTS = jobs.Defaults(
 def child(**spec) -> jobs.Child:
     document = sweep(**spec)
     return jobs.Child(document, sweep_from_object(document), DEFAULTS, 1)
+
+
+def test_a_sweep_inherits_what_it_leaves_out_field_by_field():
+    given = {"deviceGroup": 7, "build": {"cpu": 9, "memory": "9Gi"}, "measureNodeSelector": {"pool": "cards"}}
+    defaults = replace(DEFAULTS, pods=Pods.model_validate(given))
+
+    def inherited(**pods):
+        return defaults.completed(sweep_from_object(sweep(pods=pods))).spec.pods
+
+    assert inherited() == defaults.pods
+    # What is said counts, even where it is what would have been the default, or nothing.
+    said = inherited(deviceGroup=995, build={"cpu": 2}, measureNodeSelector={}, deviceResource="")
+    assert said.device_group == 995
+    assert (said.build.cpu, said.build.memory) == (2, "9Gi")
+    assert said.measure_node_selector == {}
+    assert said.device_resource == ""
+
+
+def test_proxies_are_told_to_every_pod():
+    document = sweep()
+    defaults = replace(DEFAULTS, proxies={"HTTPS_PROXY": "http://proxy:3128"})
+    made = jobs.Child(document, sweep_from_object(document), defaults, 1)
+    for job in (jobs.plan_job(made), jobs.measure_job(made, FACTS, Wave(1, 1, 64), parallelism=16)):
+        assert environment(job)["HTTPS_PROXY"] == "http://proxy:3128"
 
 
 def every_job(**spec):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from k8s.settings import Settings, read_settings
 from runner.errors import BadInput
+from runner.spec import PodResources, Pods
 
 IMAGES = {"AICSWEEP_BUILD_IMAGE": "registry/build:1", "AICSWEEP_MEASURE_IMAGE": "registry/measure:1"}
 
@@ -19,14 +22,14 @@ def problems(**environment: str) -> list[str]:
 def test_images_are_all_that_must_be_said() -> None:
     settings = read_settings({**IMAGES, "HOME": "/root"})
     assert settings == Settings(build_image="registry/build:1", measure_image="registry/measure:1")
-    assert settings.namespace == ""
+    assert settings.namespaces == ()
 
 
 def test_what_is_said_is_taken() -> None:
     settings = read_settings(
         {
             **IMAGES,
-            "AICSWEEP_NAMESPACE": "team-a",
+            "AICSWEEP_NAMESPACES": "team-a",
             "AICSWEEP_STORE": "s3://bench/aicsweep/",
             "AICSWEEP_STORE_SECRET": "s3",
             "AICSWEEP_WORKERS": "3",
@@ -34,7 +37,7 @@ def test_what_is_said_is_taken() -> None:
             "KUBECONFIG": "/etc/kubeconfig",
         }
     )
-    assert (settings.namespace, settings.workers, settings.kubeconfig) == ("team-a", 3, "/etc/kubeconfig")
+    assert (settings.namespaces, settings.workers, settings.kubeconfig) == (("team-a",), 3, "/etc/kubeconfig")
     defaults = settings.defaults()
     assert (defaults.store, defaults.secret_name) == ("s3://bench/aicsweep", "s3")
     assert (defaults.build_image, defaults.measure_image) == ("registry/build:1", "registry/measure:1")
@@ -55,7 +58,7 @@ def test_all_problems_at_once_under_the_variables_names() -> None:
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("NAMESPACE", "Team A"),
+        ("HTTP_PROXY", "proxy:3128"),
         ("CLUSTER", "../other"),
         ("SILENCE_S", "0"),
         ("SILENCE_S", "nan"),
@@ -71,6 +74,42 @@ def test_all_problems_at_once_under_the_variables_names() -> None:
 )
 def test_what_can_not_be_used_is_refused(variable: str, value: str) -> None:
     assert problems(**{f"AICSWEEP_{variable}": value}) == [f"AICSWEEP_{variable}"]
+
+
+def test_namespaces_are_a_list() -> None:
+    assert read_settings({**IMAGES, "AICSWEEP_NAMESPACES": "team-a, team-b"}).namespaces == (
+        "team-a",
+        "team-b",
+    )
+    assert problems(AICSWEEP_NAMESPACES="team-a,Team B") == ["AICSWEEP_NAMESPACES.1"]
+
+
+def test_what_pods_inherit_is_what_a_sweep_may_say_of_them() -> None:
+    pods = {"deviceGroup": 1001, "build": {"cpu": 8}}
+    assert read_settings({**IMAGES, "AICSWEEP_PODS": json.dumps(pods)}).defaults().pods == Pods(
+        device_group=1001, build=PodResources(cpu=8)
+    )
+    assert problems(AICSWEEP_PODS="{") == ["AICSWEEP_PODS"]
+    assert problems(AICSWEEP_PODS='{"deviceGroup": -1, "build": {"gpu": 1}}') == [
+        "AICSWEEP_PODS.build.gpu",
+        "AICSWEEP_PODS.deviceGroup",
+    ]
+
+
+def test_an_image_has_one_place() -> None:
+    with pytest.raises(BadInput, match="AICSWEEP_MEASURE_IMAGE"):
+        read_settings({**IMAGES, "AICSWEEP_PODS": '{"measureImage": "other"}'})
+
+
+def test_a_proxy_is_told_in_both_spellings_and_without_a_password() -> None:
+    proxies = {"AICSWEEP_HTTPS_PROXY": "http://proxy:3128", "AICSWEEP_NO_PROXY": ".svc,10.0.0.0/8"}
+    assert read_settings({**IMAGES, **proxies}).defaults().proxies == {
+        "HTTPS_PROXY": "http://proxy:3128",
+        "https_proxy": "http://proxy:3128",
+        "NO_PROXY": ".svc,10.0.0.0/8",
+        "no_proxy": ".svc,10.0.0.0/8",
+    }
+    assert problems(AICSWEEP_HTTP_PROXY="http://me:secret@proxy:3128") == ["AICSWEEP_HTTP_PROXY"]
 
 
 def test_what_kubernetes_says_of_services_is_no_setting() -> None:

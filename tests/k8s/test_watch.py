@@ -133,6 +133,29 @@ async def test_a_list_that_is_newer_than_a_write_knows_better() -> None:
     assert cache.get(("a", "a"))["metadata"]["resourceVersion"] == "15"  # type: ignore[index]
 
 
+async def test_a_list_of_one_namespace_says_nothing_of_another() -> None:
+    cache = Cache(same)
+    for namespace in ("a", "b"):
+        cache.put(job("old", 3, owner="s1", namespace=namespace))
+
+    async def pages() -> AsyncIterator[tuple[list[Object], str]]:
+        yield [job("other", 4, owner="s1")], "5"
+
+    changed, _ = await cache.replace(pages(), "a")
+    assert {key_of(found) for found in changed} == {("a", "old"), ("a", "other")}
+    assert cache.keys() == [("b", "old"), ("a", "other")]
+    assert len(cache.owned_by("s1")) == 2
+
+    async def slow() -> AsyncIterator[tuple[list[Object], str]]:
+        cache.put(job("new", 9, owner="s1", namespace="b"))
+        await cache.replace(pages(), "a")
+        yield [], "5"
+
+    # What was put during its list stays, though the list of another one began since.
+    await cache.replace(slow(), "b")
+    assert cache.keys() == [("a", "other"), ("b", "new")]
+
+
 async def test_a_list_takes_away_what_is_gone_even_if_it_looked_newer() -> None:
     """etcd restored from a copy of yesterday: versions go back."""
     cache = Cache(same)
