@@ -31,11 +31,11 @@ def page() -> str:
     return (
         _HEAD
         + "## spec\n"
-        + _table(("path", "type", "default", "meaning"), spec)
+        + table(("path", "type", "default", "meaning"), spec)
         + "\n## Rules\n"
         + "".join(f"* {rule}\n" for rule in _rules(schema, ""))
         + "\n## status\nWritten by the controller alone.\n\n"
-        + _table(("path", "type", "meaning"), [(path, kind, text) for path, kind, _, text in status])
+        + table(("path", "type", "meaning"), [(path, kind, text) for path, kind, _, text in status])
     )
 
 
@@ -43,8 +43,7 @@ def editor_schema() -> Schema:
     """JSON schema of a sweep file: as strict as reading it is, but for what needs the catalogue."""
     schema = Sweep.model_json_schema()
     del schema["properties"]["status"]  # nobody writes it by hand
-    plain: Schema = _plain(schema)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **plain}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **plain(schema)}
 
 
 def _rows(schema: Schema, path: str, axes: set[str]) -> Iterator[tuple[str, str, str, str]]:
@@ -100,14 +99,14 @@ def _rules(schema: Schema, path: str) -> Iterator[str]:
         yield from _rules(schema["items"], f"{path}[]")
 
 
-def _plain(schema: Any) -> Any:
+def plain(schema: Any) -> Any:
     """Without titles, which only repeat names, and without null, which YAML gives for a forgotten value."""
     if isinstance(schema, list):
-        return [_plain(item) for item in schema]
+        return [plain(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     result = {
-        key: _plain(value)
+        key: plain(value)
         for key, value in schema.items()
         if not (key == "title" and isinstance(value, str)) and (key, value) != ("default", None)
     }
@@ -118,7 +117,7 @@ def _plain(schema: Any) -> Any:
     return result
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines: list[tuple[str, ...]] = [head, ("---",) * len(head)]
     lines += [(f"`{path}`", *(cell.replace("|", "\\|") for cell in cells)) for path, *cells in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -69,3 +69,15 @@ CALLS: Sequence[Call] = (
     Call("create", LEASES),
     Call("patch", LEASES),
 )
+
+
+def rules(calls: Sequence[Call]) -> list[dict[str, list[str]]]:
+    """RBAC rules that allow these calls and no others, one a kind of object."""
+    verbs: dict[tuple[str, str], list[str]] = {}
+    for call in calls:
+        what = call.resource.plural + (f"/{call.subresource}" if call.subresource else "")
+        verbs.setdefault((call.resource.group, what), []).append(call.verb)
+    return [
+        {"apiGroups": [group], "resources": [what], "verbs": allowed}
+        for (group, what), allowed in verbs.items()
+    ]

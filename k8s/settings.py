@@ -100,7 +100,9 @@ class Settings(BaseModel):
         pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]*):[0-9]{1,5}$",
         description="HOST:PORT of /healthz, /readyz and /metrics; without host on all addresses.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least that is logged."
+    )
     kubeconfig: str = Field(default="", description="KUBECONFIG; empty: the cluster this runs in.")
 
     def defaults(self) -> Defaults:

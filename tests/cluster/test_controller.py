@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from k8s.api import PAGE, Api, connect
 from k8s.api_errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
-from k8s.resources import CALLS, EVENTS, JOBS, LEASES, SWEEPS
+from k8s.resources import CALLS, EVENTS, JOBS, LEASES, SWEEPS, rules
 from tests.cluster.cluster import Cluster
 from tests.ports import free_ports
 
@@ -131,15 +131,6 @@ def test_a_status_goes_to_the_sweep_it_is_of_and_no_other(sweeps: Cluster, names
 # --- rights
 
 
-def role() -> list[dict[str, Any]]:
-    """Rules made from CALLS."""
-    rules: dict[tuple[str, str], list[str]] = {}
-    for call in CALLS:
-        of = call.resource.plural + (f"/{call.subresource}" if call.subresource else "")
-        rules.setdefault((call.resource.group, of), []).append(call.verb)
-    return [{"apiGroups": [group], "resources": [of], "verbs": verbs} for (group, of), verbs in rules.items()]
-
-
 @pytest.fixture(scope="module")
 def with_its_rights(sweeps: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A kubeconfig of a service account that may do what CALLS says, and nothing else."""
@@ -150,7 +141,7 @@ def with_its_rights(sweeps: Cluster, tmp_path_factory: pytest.TempPathFactory) -
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRole",
             "metadata": {"name": "aicsweep-test"},
-            "rules": role(),
+            "rules": rules(CALLS),
         },
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
