@@ -1,8 +1,8 @@
 """The schema and the table of the chart's values, from its values.yaml and the models behind some of them. Pure.
 
-    # What it means, for people.
-    # @schema {minimum: 1}
-    key: 3
+# What it means, for people.
+# @schema {minimum: 1}
+key: 3
 """
 
 from __future__ import annotations

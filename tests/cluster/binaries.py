@@ -19,7 +19,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,20 +59,25 @@ def cache_folder() -> Path:
     return Path(base) / "aicsweep" / "test-cluster"
 
 
-def missing() -> list[Part]:
+def missing(*names: str) -> list[Part]:
     """The parts that `ensure` would have to make."""
-    return [part for part in PARTS if not part.folder().is_dir()]
+    return [part for part in _parts(names) if not part.folder().is_dir()]
 
 
-def ensure(say: Say) -> Mapping[str, Path]:
-    """The path of each program, after making what is missing. Raises RuntimeError with the tool's last words."""
-    if missing():
+def ensure(say: Say, *names: str) -> Mapping[str, Path]:
+    """The path of each program, of all parts or only those named, after making what is missing. Raises
+    RuntimeError with the tool's last words."""
+    if missing(*names):
         cache_folder().mkdir(parents=True, exist_ok=True)
         with _locked(cache_folder() / "lock", say):
-            for part in missing():
+            for part in missing(*names):
                 say(f"making {', '.join(part.programs)} (once; {part.takes}), kept in {part.folder()}")
                 _make(part, say)
-    return {program: part.folder() / program for part in PARTS for program in part.programs}
+    return {program: part.folder() / program for part in _parts(names) for program in part.programs}
+
+
+def _parts(names: Sequence[str]) -> list[Part]:
+    return [part for part in PARTS if not names or part.name in names]
 
 
 def _make(part: Part, say: Say) -> None:

@@ -40,6 +40,14 @@ def test_what_is_there_is_not_made_again(monkeypatch):
     assert len(said) == 1
 
 
+def test_only_the_parts_that_are_named_are_made(monkeypatch):
+    other = Part("other", ("other",), ("kubectl.txt",), lambda *_: pytest.fail("nobody asked for it"), "long")
+    monkeypatch.setattr(binaries, "PARTS", (part(write_program), other))
+    assert list(binaries.ensure(print, "toy")) == ["toy"]
+    assert binaries.missing("toy") == []
+    assert binaries.missing() == [other]
+
+
 def test_a_part_that_fails_halfway_leaves_nothing(monkeypatch):
     def fail(_: Part, made: Path, say: binaries.Say) -> None:
         (made / "half").write_text("half")

@@ -2,7 +2,7 @@
 {{- define "aicsweep.fullname" -}}
 {{- $name := .Release.Name -}}
 {{- if not (contains .Chart.Name $name) -}}{{- $name = printf "%s-%s" $name .Chart.Name -}}{{- end -}}
-{{- $name | trunc 50 | trimSuffix "-" -}}
+{{- $name | trunc 40 | trimSuffix "-" -}}
 {{- end }}
 
 {{- define "aicsweep.controllerName" -}}
