@@ -57,7 +57,7 @@ lint: .venv/.dev  ## ruff, mypy, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-generate: .venv/.core  ## Make what is made from other files: CRD, schema, reference, pins (UPGRADE=1: all pins anew)
+generate: .venv/.core  ## Make what is made from other files: CRD, schemas, reference, chart, pins (UPGRADE=1: all pins anew)
 	@bash requirements/pin.sh $(BIN)/uv
 	@$(BIN)/python -m k8s.generate
 

@@ -76,13 +76,15 @@ class Reconciler:
             self._ended.pop(key, None)
             return None
         now = self._now()
-        seen = await self._observe(sweep)
-        decision = self._decide(sweep, seen, now, self._defaults)
+        status = dict(sweep.get("status") or {})
         try:
+            seen = await self._observe(sweep)
+            decision = self._decide(sweep, seen, now, self._defaults)
+            status = decision.status
             for action in decision.actions:
                 await self._act(sweep, action)
         except Blocked as error:
-            await self._write_status(sweep, blocked_status(sweep, decision.status, error, now))
+            await self._write_status(sweep, blocked_status(sweep, status, error, now))
             await self._teller.tell(sweep, Event("Warning", error.reason, error.message))
             raise
         await self._write_status(sweep, decision.status)
@@ -125,7 +127,11 @@ class Reconciler:
             return None
         read_at, nodes = self._nodes
         if time.monotonic() - read_at > _NODES_FRESH_S:
-            nodes = [prune.node(node) async for page, _ in self._api.pages(NODES) for node in page]
+            try:
+                nodes = [prune.node(node) async for page, _ in self._api.pages(NODES) for node in page]
+            except Forbidden as error:
+                placement = sweep["spec"]["placement"]
+                raise Blocked("Refused", f"placement {placement} must list nodes: {error.message}") from error
             self._nodes = time.monotonic(), nodes
         return device_nodes(nodes, pods.device_resource, pods.measure_node_selector)
 
