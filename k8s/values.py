@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from k8s.reference import Schema, plain, table
+from k8s.crd import Schema
+from k8s.reference import plain, table
 from k8s.settings import Settings
 from runner.spec import Pods
 
@@ -99,8 +100,9 @@ def _field(key: Any, value: Any, lines: list[str], path: str, models: dict[str, 
 
 def _comment(lines: list[str], line: int, column: int, path: str) -> tuple[str, Schema]:
     """Description and directives of the comment that ends above `line`, at the same column."""
-    mark, text, more = " " * column + "# ", [], {}
-    first = line
+    mark, first = " " * column + "# ", line
+    text: list[str] = []
+    more: Schema = {}
     while first and lines[first - 1].startswith(mark):
         first -= 1
     for comment in (each.removeprefix(mark) for each in lines[first:line]):

@@ -432,6 +432,19 @@ async def test_nodes_are_read_where_each_is_to_be_measured_and_not_for_each_pass
         assert desk.server.verbs("nodes") == ["list"]
 
 
+async def test_a_controller_that_may_not_list_nodes_says_so_where_its_user_looks() -> None:
+    async with at_desk(placement="everyNode") as desk:
+        desk.server.fail("list", "nodes", lambda: refusal(403))
+        with pytest.raises(Blocked, match="placement everyNode must list nodes"):
+            await desk.passes()
+        assert desk.condition()["reason"] == "Refused"
+        assert "told to say 403" in desk.status()["waiting"]
+        SweepStatus.model_validate_json(json.dumps(desk.status()))
+        desk.server.heal()
+        await desk.passes()
+        assert desk.status() == PLANNING
+
+
 async def test_nodes_are_not_read_for_what_is_over_or_can_not_be_used() -> None:
     async with at_desk(placement="everyNode") as desk:
         over = {"type": "Complete", "status": "True"}
