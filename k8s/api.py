@@ -1,6 +1,6 @@
 """The Kubernetes API, in plain dicts. The only module that imports the client library.
 
-    watch, reconcile, events, lease --> Api --(kubernetes.aio: TLS, credentials, connections)--> API server
+    watch, reconcile, events, lease, access --> Api --(kubernetes.aio: TLS, credentials, connections)--> API server
 
 Each method is one request, with a time limit, never repeated here: who waits for what is decided by
 those who know what it was for. Errors are those of `api_errors`.
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -19,7 +20,7 @@ import orjson
 from kubernetes.aio import client, config
 
 from k8s.api_errors import ApiError, Unavailable, translate
-from k8s.resources import CALLS, Call, Resource
+from k8s.resources import CALLS, PODS, Call, Resource
 from runner import __version__
 from runner.errors import BadInput, Problem
 
@@ -31,6 +32,7 @@ FIELD_MANAGER = "aicsweep-controller"
 # Of 10,000 Jobs, pages of 500 take 10 MiB more at once and no less time.
 PAGE = 250
 _CONNECT_S = 10.0
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 # The server ends a watch after so long; spread, so that watches don't all begin again at once.
 _WATCH_S = (240, 300)
 _MERGE, _JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"
@@ -46,9 +48,16 @@ _METHODS = {
 
 @asynccontextmanager
 async def connect(
-    *, kubeconfig: str = "", request_s: float = 30.0, on_call: OnCall | None = None
+    *,
+    kubeconfig: str = "",
+    context: str = "",
+    request_s: float = 30.0,
+    on_call: OnCall | None = None,
+    calls: Sequence[Call] = CALLS,
+    agent: str = FIELD_MANAGER,
 ) -> AsyncIterator[Api]:
-    """The API server of the file `kubeconfig`, else of the cluster this runs in, else of ~/.kube/config.
+    """The API server of `kubeconfig` (files as in KUBECONFIG), else of the cluster this runs in, else of
+    ~/.kube/config; `calls` are all that will be asked of it, in the name of `agent`.
 
     No request is made yet. Credentials from a plugin named in a kubeconfig are not renewed: that is for
     trying the controller out, in a cluster it has a token that is. Raises BadInput.
@@ -57,14 +66,28 @@ async def connect(
     try:
         if kubeconfig or not _load_in_cluster(configuration):
             await config.load_kube_config(  # type: ignore[no-untyped-call]
-                kubeconfig or None, client_configuration=configuration, persist_config=False
+                kubeconfig or None,
+                context=context or None,
+                client_configuration=configuration,
+                persist_config=False,
             )
-    except (config.ConfigException, OSError, ValueError) as error:
+    # The library takes a file that is not there, or is no mapping, for one, and fails later.
+    except (config.ConfigException, OSError, ValueError, TypeError, AttributeError) as error:
         remedy = "Set KUBECONFIG, or run it in a pod with a service account."
         raise BadInput([Problem("KUBECONFIG", f"leads to no cluster: {error}", remedy)]) from error
     async with client.ApiClient(configuration) as connection:
-        connection.user_agent = f"{FIELD_MANAGER}/{__version__}"
-        yield Api(connection, request_s=request_s, on_call=on_call)
+        connection.user_agent = f"{agent}/{__version__}"
+        yield Api(connection, request_s=request_s, on_call=on_call, calls=calls, agent=agent)
+
+
+def namespace_of(kubeconfig: str = "", context: str = "") -> str:
+    """The namespace that kubectl would use: of the context, else of the pod this runs in, else `default`."""
+    try:
+        contexts, current = config.list_kube_config_contexts(kubeconfig or None)  # type: ignore[no-untyped-call]
+    except (config.ConfigException, OSError, ValueError, TypeError, AttributeError):
+        return _OWN_NAMESPACE.read_text().strip() if _OWN_NAMESPACE.is_file() else "default"
+    chosen = next((found for found in contexts if found["name"] == context), current)
+    return str(chosen["context"].get("namespace") or "default")
 
 
 def _load_in_cluster(configuration: client.Configuration) -> bool:
@@ -79,14 +102,30 @@ class Api:
     """Requests to one API server."""
 
     def __init__(
-        self, connection: client.ApiClient, *, request_s: float = 30.0, on_call: OnCall | None = None
+        self,
+        connection: client.ApiClient,
+        *,
+        request_s: float = 30.0,
+        on_call: OnCall | None = None,
+        calls: Sequence[Call] | None = None,
+        agent: str = FIELD_MANAGER,
     ) -> None:
         self._connection = connection
+        self._calls, self._agent = CALLS if calls is None else calls, agent
         self._limit = aiohttp.ClientTimeout(total=request_s, sock_connect=_CONNECT_S)
         self._on_call = on_call or (lambda *_: None)
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
         return await self._answer(Call("get", resource), namespace, name)
+
+    async def log(self, namespace: str, pod: str, *, tail: int | None = None) -> str:
+        """What the only container of a pod has written, or its last `tail` lines."""
+        call = Call("get", PODS, "log")
+        response = await self._send(call, namespace, pod, query={"tailLines": "" if tail is None else str(tail)})
+        try:
+            return (await response.read()).decode(errors="replace")
+        except (aiohttp.ClientError, OSError) as error:
+            raise _no_answer(_doing(call, namespace, pod), error) from error
 
     async def pages(
         self, resource: Resource, *, namespace: str = "", selector: str = ""
@@ -130,12 +169,12 @@ class Api:
     async def create(self, resource: Resource, manifest: Object) -> Object:
         """Raises AlreadyExists, Forbidden, Invalid."""
         namespace = manifest["metadata"].get("namespace", "")
-        query = {"fieldManager": FIELD_MANAGER}
+        query = {"fieldManager": self._agent}
         return await self._answer(Call("create", resource), namespace, query=query, body=manifest)
 
     async def patch(self, resource: Resource, namespace: str, name: str, body: Object) -> Object:
         """JSON merge patch. With a resourceVersion in its metadata, raises Conflict for any other."""
-        query = {"fieldManager": FIELD_MANAGER}
+        query = {"fieldManager": self._agent}
         return await self._answer(Call("patch", resource), namespace, name, query=query, body=body)
 
     async def replace_status(
@@ -146,7 +185,7 @@ class Api:
             {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "add", "path": "/status", "value": status},
         ]
-        query = {"fieldManager": FIELD_MANAGER}
+        query = {"fieldManager": self._agent}
         return await self._answer(
             Call("patch", resource, "status"), namespace, name, query=query, body=operations
         )
@@ -187,8 +226,8 @@ class Api:
         limit: aiohttp.ClientTimeout | None = None,
     ) -> aiohttp.ClientResponse:
         """The response, body not yet read; ApiError unless it is a success."""
-        if call not in CALLS:
-            raise ValueError(f"{call} is not in CALLS: the controller has no right to it")
+        if call not in self._calls:
+            raise ValueError(f"{call!r} is not in CALLS: the controller has no right to it")
         doing, started = _doing(call, namespace, name), time.monotonic()
         content = (
             (_JSON_PATCH if isinstance(body, list) else _MERGE)
@@ -201,7 +240,10 @@ class Api:
                 _METHODS[call.verb],
                 call.resource.path(namespace, name, call.subresource),
                 query_params=[(key, value) for key, value in (query or {}).items() if value],
-                header_params={"Accept": "application/json", "Content-Type": content},
+                header_params={
+                    "Accept": "*/*" if call.subresource == "log" else "application/json",
+                    "Content-Type": content,
+                },
                 body=body,
                 auth_settings=["BearerToken"],
             )
@@ -209,7 +251,7 @@ class Api:
             if answer.status >= 300:
                 raise translate(answer.status, doing, await answer.response.read(), answer.headers)
         except ApiError as error:
-            result = type(error).__name__
+            result, error.call = type(error).__name__, call
             raise
         except (aiohttp.ClientError, OSError, config.ConfigException) as error:
             # TimeoutError is an OSError.

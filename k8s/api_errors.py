@@ -8,9 +8,10 @@
     |- Forbidden       not allowed, or over a quota: a person must act
     |- Invalid         the server will never take this: a person must act
     `- Unavailable     no answer, or a server in trouble: the same again later
-       `- Throttled    ... it asked for less
+       |- Throttled    ... it asked for less
+       `- LoggedOut    ... it does not know who asks
 
-`retry_after_s` is what the server asked for, else 0.
+`retry_after_s` is what the server asked for, else 0; `call` is the right that was asked for, if one was.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import orjson
 
+from k8s.resources import Call
 from runner.errors import Infrastructure
 
 # A server that asks for more is asked again after this all the same.
@@ -32,6 +34,7 @@ class ApiError(Infrastructure):
     def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.call: Call | None = None
 
 
 class NotFound(ApiError):
@@ -66,8 +69,13 @@ class Throttled(Unavailable):
     """Try again later, and less."""
 
 
+class LoggedOut(Unavailable):
+    """The credentials are refused. In a cluster the token is renewed within a minute; a person must log in."""
+
+
 _BY_STATUS: Mapping[int, type[ApiError]] = {
     400: Invalid,
+    401: LoggedOut,
     403: Forbidden,
     404: NotFound,
     409: Conflict,
@@ -81,10 +89,7 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
 def translate(
     status: int, doing: str, body: bytes = b"", headers: Mapping[str, str] | None = None
 ) -> ApiError:
-    """The ApiError for an answer of `status` met while `doing`; `body` is a Status object, or a proxy's words.
-
-    A token that is refused (401) is Unavailable: in a cluster it is renewed within a minute.
-    """
+    """The ApiError for an answer of `status` met while `doing`; `body` is a Status object, or a proxy's words."""
     answer = _status_object(body)
     kind = _BY_STATUS.get(status, Unavailable)
     if answer.get("reason") == "AlreadyExists":

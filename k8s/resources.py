@@ -1,7 +1,7 @@
-"""What the controller has to do with: kinds of objects, and the rights it needs on them. Pure.
+"""What the controller and the kubectl plugin have to do with: kinds of objects, and the rights they need. Pure.
 
 The RBAC rules of an installation are made from CALLS, and `api` refuses every other request, so that
-the rules are neither too few nor too many.
+the rules are neither too few nor too many. PLUGIN_CALLS are those of the person at the terminal.
 """
 
 from __future__ import annotations
@@ -44,11 +44,17 @@ RESOURCES = (SWEEPS, JOBS, PODS, NODES, EVENTS, LEASES)
 
 @dataclass(frozen=True)
 class Call:
-    """A right that the controller needs."""
+    """A right that is needed."""
 
     verb: str
     resource: Resource
     subresource: str = ""
+
+    def __str__(self) -> str:
+        """As `kubectl auth can-i` takes it."""
+        group = f".{self.resource.group}" if self.resource.group else ""
+        sub = f" --subresource={self.subresource}" if self.subresource else ""
+        return f"{self.verb} {self.resource.plural}{group}{sub}"
 
 
 # Everything the controller may ask for; no other request leaves `Api`.
@@ -68,6 +74,21 @@ CALLS: Sequence[Call] = (
     Call("get", LEASES),
     Call("create", LEASES),
     Call("patch", LEASES),
+)
+
+# What `kubectl aicsweep` asks for, with the rights of whoever calls it. Pods are made and deleted by `doctor`, and
+# by `table` where the store can't be reached.
+PLUGIN_CALLS: Sequence[Call] = (
+    Call("get", SWEEPS),
+    Call("list", SWEEPS),
+    Call("patch", SWEEPS),
+    Call("list", JOBS),
+    Call("list", PODS),
+    Call("get", PODS),
+    Call("get", PODS, "log"),
+    Call("create", PODS),
+    Call("delete", PODS),
+    Call("list", NODES),
 )
 
 

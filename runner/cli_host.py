@@ -44,7 +44,8 @@ def devices(sdk: Path | None, output: str) -> None:
 @click.command()
 @_sdk
 @click.option("--store", metavar="URL", help="Also try this store: a folder or s3://BUCKET/PREFIX.")
-def doctor(sdk: Path | None, store: str | None) -> None:
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def doctor(sdk: Path | None, store: str | None, output: str) -> None:
     """Look for what stands in the way of a sweep on this host; each line is ok, or says what to do.
 
     \b
@@ -55,11 +56,15 @@ def doctor(sdk: Path | None, store: str | None) -> None:
 
     broken = False
     for check in checks.examine(sdk, store):
+        broken = broken or check.level == "bad"
+        if output == "json":
+            # A line each, at once: a check that never comes back must not take the others with it.
+            click.echo(checks.as_json(check))
+            continue
         mark, colour = _MARKS[check.level]
         click.echo(f"{click.style(f'{mark:<4}', fg=colour)} {check.name:<12} {check.text}")
         if check.remedy:
             click.echo(f"{'':<17} -> {check.remedy}")
-        broken = broken or check.level == "bad"
     sys.exit(EXIT_INFRASTRUCTURE if broken else EXIT_OK)
 
 

@@ -1,4 +1,5 @@
-"""`aicsweep pod STAGE`: what a cluster's pods run. All they need is in the environment (docs/pods.md)."""
+"""What a cluster's pods run: `aicsweep pod STAGE`, with all they need in the environment (docs/pods.md), and
+`aicsweep snapshot` for `kubectl aicsweep table`."""
 
 from __future__ import annotations
 
@@ -27,3 +28,15 @@ def pod(stage: str) -> None:
     # All that lasts is in the store. Not by way of the interpreter's end, which waits for threads: a
     # download under way would use up what is left of a pod's grace period.
     os._exit(code)
+
+
+@click.command(hidden=True)
+@click.argument("folder")
+@click.option("--plan", "digest", default="", help="Merge what there is of this plan by now.")
+def snapshot(folder: str, digest: str) -> None:
+    """Print the table of a sweep's FOLDER in a store as text for programs; nothing is written to the store."""
+    from runner import snapshot as snapshots
+    from runner.store import open_store
+
+    for line in snapshots.to_lines(snapshots.take(open_store(folder), digest)):
+        click.echo(line)

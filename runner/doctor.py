@@ -13,10 +13,11 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import orjson
 import psutil
 
 from runner import __version__, scratch
@@ -30,6 +31,9 @@ GROUP = "qaic"
 # An export of the largest models takes about 4 GiB; artefacts of a large sweep a few.
 LOW_MEMORY_BYTES = 4 * 2**30
 LOW_DISK_BYTES, NO_DISK_BYTES = 10 * 2**30, 2**30
+SHARED_MEMORY = Path("/dev/shm")
+# What a container gets that asks for nothing; instances hand their tensors over in it.
+LOW_SHARED_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,17 @@ class Check:
     remedy: str = ""
 
 
+def as_json(check: Check) -> str:
+    """One line."""
+    return orjson.dumps(asdict(check)).decode()
+
+
 def examine(sdk_root: Path | None, store_url: str | None) -> Iterator[Check]:
     """Every check, in the order in which a sweep would meet them."""
     yield Check("aicsweep", "ok", f"{__version__}, Python {platform.python_version()}, {platform.machine()}")
     yield _cores()
     yield _memory()
+    yield _shared_memory()
     yield from _folders()
     yield _export()
     yield from _weights()
@@ -68,6 +78,17 @@ def _memory() -> Check:
         remedy = "the largest models need about 4 GiB to export, compilers more"
         return Check("memory", "warn", text, remedy)
     return Check("memory", "ok", text)
+
+
+def _shared_memory() -> Check:
+    remedy = f"in a container mount a volume in memory at {SHARED_MEMORY} (pods.shmSize of a Sweep)"
+    if not SHARED_MEMORY.is_dir() or not os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
+        return Check("shm", "bad", f"{SHARED_MEMORY} is not there or can't be written", remedy)
+    usage = shutil.disk_usage(SHARED_MEMORY)
+    text = f"{SHARED_MEMORY}, {_gib(usage.free)} of {_gib(usage.total)} free"
+    if usage.total <= LOW_SHARED_BYTES:
+        return Check("shm", "warn", text, remedy)
+    return Check("shm", "ok", text)
 
 
 def _folders() -> Iterator[Check]:

@@ -248,6 +248,15 @@ class Store:
         with self._errors("list", ".probe"):
             obstore.list(store, self._path(".probe")).collect()
 
+    def check_readable(self) -> None:
+        """Prove that we may list here, in one small request that gives up within seconds; for those who only
+        read. Raises StoreError."""
+        import obstore
+
+        with self._errors("list", ""):
+            store = self._place.connect(writing=False, probing=True)
+            obstore.list_with_delimiter(store, self._prefix)
+
     def _path(self, key: str) -> str:
         """The key from the place's root on."""
         if not is_key(key):

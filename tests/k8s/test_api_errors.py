@@ -21,7 +21,7 @@ TOO_LARGE = {"causes": [{"reason": "ResourceVersionTooLarge"}], "retryAfterSecon
     ("code", "body", "expected"),
     [
         (400, status("BadRequest"), "Invalid"),
-        (401, status("Unauthorized"), "Unavailable"),
+        (401, status("Unauthorized"), "LoggedOut"),
         (403, status("Forbidden"), "Forbidden"),
         (404, status("NotFound"), "NotFound"),
         (409, status("AlreadyExists"), "AlreadyExists"),
