@@ -53,11 +53,11 @@ async def connect(
     context: str = "",
     request_s: float = 30.0,
     on_call: OnCall | None = None,
-    calls: Sequence[Call] = CALLS,
+    calls: Sequence[Call] | None = None,
     agent: str = FIELD_MANAGER,
 ) -> AsyncIterator[Api]:
     """The API server of `kubeconfig` (files as in KUBECONFIG), else of the cluster this runs in, else of
-    ~/.kube/config; `calls` are all that will be asked of it, in the name of `agent`.
+    ~/.kube/config; `calls` are all that will be asked of it (by default CALLS), in the name of `agent`.
 
     No request is made yet. Credentials from a plugin named in a kubeconfig are not renewed: that is for
     trying the controller out, in a cluster it has a token that is. Raises BadInput.
