@@ -121,20 +121,23 @@ class Api:
     async def log(self, namespace: str, pod: str, *, tail: int | None = None) -> str:
         """What the only container of a pod has written, or its last `tail` lines."""
         call = Call("get", PODS, "log")
-        response = await self._send(call, namespace, pod, query={"tailLines": "" if tail is None else str(tail)})
+        response = await self._send(
+            call, namespace, pod, query={"tailLines": "" if tail is None else str(tail)}
+        )
         try:
             return (await response.read()).decode(errors="replace")
         except (aiohttp.ClientError, OSError) as error:
             raise _no_answer(_doing(call, namespace, pod), error) from error
 
     async def pages(
-        self, resource: Resource, *, namespace: str = "", selector: str = ""
+        self, resource: Resource, *, namespace: str = "", selector: str = "", fields: str = ""
     ) -> AsyncIterator[tuple[list[Object], str]]:
-        """All objects that the labels of `selector` fit, PAGE at a time, and the version of the whole list.
+        """All objects that the labels of `selector` and the `fields` fit, PAGE at a time, and the version of the
+        whole list.
 
         Raises Gone when a page is asked for too late.
         """
-        query = {"limit": str(PAGE), "labelSelector": selector, "continue": ""}
+        query = {"limit": str(PAGE), "labelSelector": selector, "fieldSelector": fields, "continue": ""}
         while True:
             page = await self._answer(Call("list", resource), namespace, query=query)
             query["continue"] = page["metadata"].get("continue", "")

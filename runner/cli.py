@@ -16,6 +16,7 @@ from runner.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, AicsweepError, 
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
     from runner.spec import Sweep
     from runner.store import Store
@@ -153,16 +154,8 @@ def table(path: str, sweep: str | None, best: bool, where: str | None, wide: boo
     """
     from runner import tables
 
-    home = _home(path, sweep)
-    found, _ = tables.read_current(home)
-    frame = tables.to_frame(found)
-    if where:
-        frame = _filtered(frame, where)
-    if best:
-        from runner.views import best_only
-
-        frame = best_only(frame)
-    _print_table(frame, output, best=best, wide=wide)
+    found, _ = tables.read_current(_home(path, sweep))
+    print_table(found, output, best=best, where=where, wide=wide)
 
 
 @cli.command("merge")
@@ -202,20 +195,39 @@ cli.add_command(cli_host.doctor)
 
 
 def main() -> None:
-    """Entry point: errors meant for people become text and an exit code, never a traceback."""
+    """Entry point."""
+    guarded(cli, "aicsweep")
+
+
+def guarded(command: click.Command, name: str) -> None:
+    """Run a command line: errors meant for people become text and an exit code, never a traceback."""
     try:
-        cli(standalone_mode=False)
+        command(standalone_mode=False, prog_name=name)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(EXIT_INTERRUPTED)
     except AicsweepError as error:
-        click.echo(f"aicsweep: {error}", err=True)
+        click.echo(f"{name}: {error}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # `aicsweep table ... | head`: the reader has what it wanted.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def print_table(found: pa.Table, output: str, *, best: bool, where: str | None, wide: bool) -> None:
+    """What `table` prints of a sweep's table."""
+    from runner import tables
+
+    frame = tables.to_frame(found)
+    if where:
+        frame = _filtered(frame, where)
+    if best:
+        from runner.views import best_only
+
+        frame = best_only(frame)
+    _print_table(frame, output, best=best, wide=wide)
 
 
 def _load(file: Path, backend: str | None, weights: str | None) -> Sweep:

@@ -44,6 +44,11 @@ class Cluster:
     supervisor: subprocess.Popen[str]
     _nodes: list[str] = field(default_factory=list)
 
+    @property
+    def certificate(self) -> Path:
+        """The API server's, its key beside it; not there where the cluster is not our own."""
+        return self.folder / "state" / "certificates" / "apiserver.crt"
+
     def environment(self) -> dict[str, str]:
         """For programs that should use this cluster: kubectl, helm, the controller."""
         tools = str(self.programs["kubectl"].parent)

@@ -54,6 +54,8 @@ def rig(sweeps: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     """Shim, proxy and a watch over all Sweeps, with six simulated nodes of eight devices each."""
     sweeps.add_nodes(6, prefix="rig")
     with rigged(sweeps, tmp_path_factory.mktemp("rig")) as rig:
+        if sweeps.certificate.exists():
+            rig.answer_logs(*(f"rig-{number}" for number in range(6)))
         yield rig
         rig.remove_namespaces()
     sweeps.remove_nodes(*(f"rig-{number}" for number in range(6)))

@@ -30,6 +30,7 @@ from tests.cluster import oracle
 from tests.cluster.cluster import Cluster, until
 from tests.cluster.connection import Connection, Refused, connected
 from tests.cluster.forks import Fork, Forks
+from tests.cluster.kubelet_logs import answer_for, serving_logs
 from tests.cluster.proxy import Proxy, proxying, write_kubeconfig
 from tests.cluster.shim import Shim
 
@@ -119,6 +120,7 @@ class Rig:
     shim: Shim
     proxy: Proxy
     forks: Forks
+    _log_port: int
     _loop: asyncio.AbstractEventLoop
     _stop: asyncio.Event
 
@@ -132,6 +134,9 @@ class Rig:
             self.proxy = await stack.enter_async_context(proxying(self.api))
             self.shim = Shim(self.api, self.forks, self.folder / "pods")
             (self.folder / "pods").mkdir()
+            if self.cluster.certificate.exists():
+                find = lambda namespace, pod: self.shim.logs.get((namespace, pod))  # noqa: E731
+                self._log_port = await stack.enter_async_context(serving_logs(self.cluster.certificate, find))
             tasks = [asyncio.create_task(self.shim.run()), asyncio.create_task(self._watch())]
             ready()
             await self._stop.wait()
@@ -159,6 +164,10 @@ class Rig:
         # Made by the controller-manager; a Job whose pods are refused before waits ever longer.
         until(lambda: self._find(f"/api/v1/namespaces/{name}/serviceaccounts/default"))
         return name
+
+    def answer_logs(self, *nodes: str) -> None:
+        """`kubectl logs` works for pods on these nodes."""
+        self.do(answer_for(self.api, list(nodes), self._log_port))
 
     def remove_namespaces(self) -> None:
         self.cluster.kubectl("delete", "namespace", "-l", "=".join(_OURS), "--wait=false")

@@ -103,6 +103,8 @@ class Shim:
         self.faults: list[Fault] = []
         self.environments: dict[str, dict[str, str]] = {}
         self.played: list[Played] = []
+        # Of each pod whose program has begun, by namespace and name.
+        self.logs: dict[tuple[str, str], Path] = {}
         self._api, self._forks, self._folder = api, forks, folder
         self._turn = asyncio.Semaphore(at_once)
         self._parts: dict[str, _Part] = {}
@@ -142,8 +144,8 @@ class Shim:
             self.played.append(
                 Played(
                     meta["namespace"],
-                    labels[names.LABEL_SWEEP],
-                    labels[names.LABEL_STAGE],
+                    labels.get(names.LABEL_SWEEP, ""),
+                    labels.get(names.LABEL_STAGE, ""),
                     meta["name"],
                     code,
                 )
@@ -259,7 +261,8 @@ class Shim:
         self, part: _Part, environment: Mapping[str, str], folder: Path, fault: Fault | None = None
     ) -> int:
         """Run it to its end; SIGTERM when the pod is deleted, SIGKILL when its grace period is over."""
-        container = part.pod["spec"]["containers"][0]
+        container, meta = part.pod["spec"]["containers"][0], part.pod["metadata"]
+        self.logs[meta["namespace"], meta["name"]] = folder.with_suffix(".log")
         part.fork = fork = await self._forks.run(
             ["aicsweep", *container["args"]],
             environment,

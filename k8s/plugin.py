@@ -1,0 +1,354 @@
+"""The command `kubectl aicsweep`. Each sub-command is a table of contents; work is imported when it is asked for.
+
+kubectl runs `kubectl-aicsweep` for it; `kubectl_complete-aicsweep` (completion.py) completes what is typed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from runner import __version__
+from runner.cli import EXIT_CODES, guarded
+from runner.errors import EXIT_INFRASTRUCTURE, EXIT_OK
+
+if TYPE_CHECKING:
+    from k8s.access import Access, Where
+
+T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Given before the sub-command or after it, as kubectl's own options."""
+    given = context.find_root().ensure_object(dict)
+    if value is not None:
+        given[parameter.name] = value
+    return value
+
+
+_PLACE = (
+    click.option("-n", "--namespace", metavar="NAME", callback=_keep, expose_value=False, help="The context's if absent."),
+    click.option("--context", metavar="NAME", callback=_keep, expose_value=False, help="Of the kubeconfig."),
+    click.option("--kubeconfig", metavar="FILE", callback=_keep, expose_value=False, help="Instead of KUBECONFIG."),
+    click.option("--request-timeout", "request_s", type=click.FloatRange(1, 600), metavar="SECONDS", callback=_keep,
+                 expose_value=False, help="Of one request to the cluster, 30 by default."),
+)  # fmt: skip
+
+
+def _placed(command: Command) -> Command:
+    for option in reversed(_PLACE):
+        command = option(command)
+    return command
+
+
+def _sweep_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from k8s.completion import sweep_names
+
+    return [name for name in sweep_names(_where(context)) if name.startswith(incomplete)]
+
+
+_name = click.argument("name", shell_complete=_sweep_names)
+_timeout = click.option(
+    "--timeout", default="2m", show_default=True, metavar="TIME", help="Of a pod that is started: 90s, 2m."
+)
+_image = click.option(
+    "--image", default="", metavar="IMAGE", help="Of a pod that is started, by default the Sweep's."
+)
+_via = click.option(
+    "--via",
+    type=click.Choice(["auto", "here", "pod"]),
+    default="auto",
+    show_default=True,
+    help="Read the store from here, through a pod, or here if that can be.",
+)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=EXIT_CODES,
+)
+@click.version_option(__version__, prog_name="kubectl aicsweep")
+@_placed
+def cli() -> None:
+    """Sweeps in a cluster: what a file would run, how far one is, its table, its logs.
+
+    \b
+    Examples:
+      kubectl aicsweep plan sweep.yaml             what would run, and on what
+      kubectl apply -f sweep.yaml
+      kubectl aicsweep status quickstart --watch   how far it is, what runs where, why it waits
+      kubectl aicsweep table quickstart --best     the winners so far
+      kubectl aicsweep doctor                      what stands in the way on the device nodes
+    """
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@_placed
+@click.pass_context
+def plan(context: click.Context, file: Path, output: str) -> None:
+    """Show what FILE would run in this cluster, and what its device nodes offer. Nothing is applied.
+
+    \b
+    Example: kubectl aicsweep plan sweep.yaml -n team-a
+    """
+    from k8s import forecast
+
+    async def look(access: Access) -> None:
+        click.echo(forecast.shown(await forecast.made(access, file), output))
+
+    _run(context, look)
+
+
+@cli.command()
+@_name
+@click.option("-w", "--watch", is_flag=True, help="Until it ends; the exit code is then that of its end.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@_placed
+@click.pass_context
+def status(context: click.Context, name: str, watch: bool, output: str) -> None:
+    """Show how far the Sweep NAME is, what runs where, why it waits, and what it has used.
+
+    \b
+    Examples:
+      kubectl aicsweep status quickstart --watch
+      kubectl aicsweep status quickstart -o json | jq .stages
+    """
+    from k8s import watching
+
+    follow = watching.follow if watch else watching.look_once
+    sys.exit(_run(context, lambda access: follow(access, name, output)))
+
+
+@cli.command()
+@_name
+@click.option("--best", is_flag=True, help="Only the winner of each model and objective.")
+@click.option("--where", metavar="EXPR", help="Filter, e.g. \"model == 'resnet50' and batch_size > 1\".")
+@click.option("--wide", is_flag=True, help="Every column.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "csv", "md", "json", "parquet"]),
+    default="table",
+    show_default=True,
+)
+@_via
+@_image
+@_timeout
+@_placed
+@click.pass_context
+def table(
+    context: click.Context, name: str, best: bool, where: str | None, wide: bool, output: str, via: Any, image: str,
+    timeout: str,
+) -> None:  # fmt: skip
+    """Print the table of the Sweep NAME; of one that still runs what there is by now, headed INCOMPLETE.
+
+    The store is read from here with your own AWS settings. Where that can't be, a pod with the Sweep's own
+    Secret reads it, prints the table into its log, and is deleted; that needs the rights to create and delete
+    pods and to read their logs.
+
+    \b
+    Examples:
+      kubectl aicsweep table quickstart --best
+      kubectl aicsweep table quickstart --where "status == 'failed'" -o csv > failed.csv
+    """
+    from runner.cli import print_table
+
+    found = _snapshot(context, name, via, image, timeout)
+    if not found.published:
+        done, total = found.slots
+        # Programs read the others.
+        click.echo(f"INCOMPLETE {done}/{total}", err=output not in ("table", "md"))
+    print_table(found.table, output, best=best, where=where, wide=wide)
+
+
+@cli.command()
+@_name
+@click.option(
+    "--failed", is_flag=True, help="The ends of the tools' logs of cells without a number, from the store."
+)
+@click.option(
+    "--stage", type=click.Choice(["plan", "export", "compile", "measure", "merge"]), help="Only its pods."
+)
+@click.option("--tail", type=click.IntRange(1), metavar="LINES", help="Only the last lines of each pod.")
+@_via
+@_image
+@_timeout
+@_placed
+@click.pass_context
+def logs(
+    context: click.Context, name: str, failed: bool, stage: str | None, tail: int | None, via: Any, image: str,
+    timeout: str,
+) -> None:  # fmt: skip
+    """Print the logs of the pods of the Sweep NAME, or of its failed cells.
+
+    \b
+    Examples:
+      kubectl aicsweep logs quickstart --stage measure --tail 20
+      kubectl aicsweep logs quickstart --failed
+    """
+    from k8s import reading_logs
+
+    if failed:
+        found = _snapshot(context, name, via, image, timeout)
+        click.echo("\n".join(reading_logs.of_cells(found.table)))
+        return
+    _run(context, lambda access: reading_logs.of_pods(access, name, stage or "", tail, click.echo))
+
+
+@cli.command()
+@_name
+@_placed
+@click.pass_context
+def suspend(context: click.Context, name: str) -> None:
+    """End what runs of the Sweep NAME and start nothing new; results are kept.
+
+    \b
+    Example: kubectl aicsweep suspend quickstart
+    """
+    _suspend(context, name, True)
+
+
+@cli.command()
+@_name
+@_placed
+@click.pass_context
+def resume(context: click.Context, name: str) -> None:
+    """Go on with the suspended Sweep NAME: what is still wanted is planned anew.
+
+    \b
+    Example: kubectl aicsweep resume quickstart
+    """
+    _suspend(context, name, False)
+
+
+@cli.command("wait")
+@_name
+@click.option(
+    "--for",
+    "condition",
+    type=click.Choice(["Complete", "Suspended", "Progressing", "Valid"]),
+    default="Complete",
+    show_default=True,
+)
+@click.option("--timeout", default="24h", show_default=True, metavar="TIME", help="Such as 90s, 30m, 24h.")
+@_placed
+@click.pass_context
+def wait_command(context: click.Context, name: str, condition: str, timeout: str) -> None:
+    """Wait until the Sweep NAME is Complete, or until it can't become so.
+
+    \b
+    Exit codes with --for Complete: 0 every slot ok, 1 some slots failed, 2 the Sweep is invalid or over its
+    budget, 3 the cluster, store or devices failed, or time was up. With another condition: 0 once it is true.
+    Example: kubectl aicsweep wait quickstart --timeout 2h && kubectl aicsweep table quickstart --best
+    """
+    from k8s import watching
+
+    limit_s = _seconds(timeout)
+    sys.exit(_run(context, lambda access: watching.wait(access, name, condition, limit_s)))
+
+
+@cli.command()
+@click.argument("name", required=False, shell_complete=_sweep_names)
+@click.option("--store", default="", metavar="URL", help="Also try this store; by default the Sweep's.")
+@_image
+@_timeout
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@_placed
+@click.pass_context
+def doctor(
+    context: click.Context, name: str | None, store: str, image: str, timeout: str, output: str
+) -> None:
+    """Look for what stands in the way of measuring, on each device node, as a measure pod of NAME would see it.
+
+    A pod with one device is started on each node, looks, and is deleted. Without NAME it is one for cards, with
+    the image of the namespace's last Sweep.
+
+    \b
+    Exit codes: 0 nothing is broken, 3 something is.
+    Examples:
+      kubectl aicsweep doctor quickstart
+      kubectl aicsweep doctor --image registry/aicsweep-measure:1.2 --store s3://bench/aicsweep
+    """
+    from k8s import probe
+
+    limit_s = _seconds(timeout)
+
+    async def look(access: Access) -> bool:
+        found = await probe.findings(access, name, store, image, limit_s, _say)
+        click.echo(probe.shown(found, output))
+        return any(finding.level == "bad" for finding in found)
+
+    sys.exit(EXIT_INFRASTRUCTURE if _run(context, look) else EXIT_OK)
+
+
+def main() -> None:
+    """Entry point: errors meant for people become text and an exit code, never a traceback."""
+    # Its warnings are of files that need not be there.
+    logging.getLogger("kubernetes").setLevel(logging.ERROR)
+    guarded(cli, "kubectl aicsweep")
+
+
+def _where(context: click.Context) -> Where:
+    from k8s.access import Where
+
+    return Where(**context.find_root().ensure_object(dict))
+
+
+def _run(context: click.Context, work: Callable[[Access], Coroutine[Any, Any, T]]) -> T:
+    from k8s.access import access
+
+    async def within() -> T:
+        async with access(_where(context)) as entered:
+            return await work(entered)
+
+    return asyncio.run(within())
+
+
+def _snapshot(context: click.Context, name: str, via: Any, image: str, timeout: str) -> Any:
+    from k8s import results
+
+    limit_s = _seconds(timeout)
+
+    async def read(access: Access) -> Any:
+        sweep = await access.sweep(name)
+        return await results.read(access, sweep, via=via, image=image, limit_s=limit_s, say=_say)
+
+    return _run(context, read)
+
+
+def _suspend(context: click.Context, name: str, value: bool) -> None:
+    sweep = _run(context, lambda access: access.suspend(name, value))
+    word = "suspended" if value else "resumed"
+    click.echo(f"sweep.aicsweep.dev/{sweep['metadata']['name']} {word}")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600}
+
+
+def _seconds(text: str) -> float:
+    """`90s`, `2m`, `24h`, or a number of seconds."""
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS_S else (text, "s")
+    try:
+        value = float(number) * _UNITS_S[unit]
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise click.UsageError(f"--timeout {text!r} is no time such as 90s, 30m or 24h")
+    return value
+
+
+if __name__ == "__main__":
+    main()
