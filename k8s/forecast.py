@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pandas as pd
 
 from k8s import offer, render
 from k8s.access import Access
@@ -71,7 +70,7 @@ def shown(forecast: Forecast, output: str) -> str:
             f"no node offers {sweep.spec.pods.device_resource}; `kubectl aicsweep doctor` looks for the cause"
         )
         return f"{text}\n\n{nodes}"
-    return "\n".join([text, "", render.text(pd.DataFrame(offer.rows(found))), *_time(summary, found, sweep)])
+    return "\n".join([text, "", render.text(render.table(offer.rows(found))), *_time(summary, found, sweep)])
 
 
 def _time(summary: Mapping[str, Any], found: Sequence[Offer], sweep: Sweep) -> list[str]:

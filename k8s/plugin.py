@@ -5,69 +5,30 @@ kubectl runs `kubectl-aicsweep` for it; `kubectl_complete-aicsweep` (completion.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from k8s.plugin_options import (
+    complete,
+    image_option,
+    placed,
+    run,
+    say,
+    seconds,
+    sweep_name,
+    timeout_option,
+    via_option,
+)
 from runner import __version__
 from runner.cli import EXIT_CODES, guarded
 from runner.errors import EXIT_INFRASTRUCTURE, EXIT_OK
 
 if TYPE_CHECKING:
-    from k8s.access import Access, Where
-
-T = TypeVar("T")
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Given before the sub-command or after it, as kubectl's own options."""
-    given = context.find_root().ensure_object(dict)
-    if value is not None:
-        given[parameter.name] = value
-    return value
-
-
-_PLACE = (
-    click.option("-n", "--namespace", metavar="NAME", callback=_keep, expose_value=False, help="The context's if absent."),
-    click.option("--context", metavar="NAME", callback=_keep, expose_value=False, help="Of the kubeconfig."),
-    click.option("--kubeconfig", metavar="FILE", callback=_keep, expose_value=False, help="Instead of KUBECONFIG."),
-    click.option("--request-timeout", "request_s", type=click.FloatRange(1, 600), metavar="SECONDS", callback=_keep,
-                 expose_value=False, help="Of one request to the cluster, 30 by default."),
-)  # fmt: skip
-
-
-def _placed(command: Command) -> Command:
-    for option in reversed(_PLACE):
-        command = option(command)
-    return command
-
-
-def _sweep_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    from k8s.completion import sweep_names
-
-    return [name for name in sweep_names(_where(context)) if name.startswith(incomplete)]
-
-
-_name = click.argument("name", shell_complete=_sweep_names)
-_timeout = click.option(
-    "--timeout", default="2m", show_default=True, metavar="TIME", help="Of a pod that is started: 90s, 2m."
-)
-_image = click.option(
-    "--image", default="", metavar="IMAGE", help="Of a pod that is started, by default the Sweep's."
-)
-_via = click.option(
-    "--via",
-    type=click.Choice(["auto", "here", "pod"]),
-    default="auto",
-    show_default=True,
-    help="Read the store from here, through a pod, or here if that can be.",
-)
+    from k8s.access import Access
 
 
 @click.group(
@@ -75,7 +36,7 @@ _via = click.option(
     epilog=EXIT_CODES,
 )
 @click.version_option(__version__, prog_name="kubectl aicsweep")
-@_placed
+@placed
 def cli() -> None:
     """Sweeps in a cluster: what a file would run, how far one is, its table, its logs.
 
@@ -92,7 +53,7 @@ def cli() -> None:
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@_placed
+@placed
 @click.pass_context
 def plan(context: click.Context, file: Path, output: str) -> None:
     """Show what FILE would run in this cluster, and what its device nodes offer. Nothing is applied.
@@ -105,14 +66,14 @@ def plan(context: click.Context, file: Path, output: str) -> None:
     async def look(access: Access) -> None:
         click.echo(forecast.shown(await forecast.made(access, file), output))
 
-    _run(context, look)
+    run(context, look)
 
 
 @cli.command()
-@_name
+@sweep_name
 @click.option("-w", "--watch", is_flag=True, help="Until it ends; the exit code is then that of its end.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@_placed
+@placed
 @click.pass_context
 def status(context: click.Context, name: str, watch: bool, output: str) -> None:
     """Show how far the Sweep NAME is, what runs where, why it waits, and what it has used.
@@ -125,11 +86,11 @@ def status(context: click.Context, name: str, watch: bool, output: str) -> None:
     from k8s import watching
 
     follow = watching.follow if watch else watching.look_once
-    sys.exit(_run(context, lambda access: follow(access, name, output)))
+    sys.exit(run(context, lambda access: follow(access, name, output)))
 
 
 @cli.command()
-@_name
+@sweep_name
 @click.option("--best", is_flag=True, help="Only the winner of each model and objective.")
 @click.option("--where", metavar="EXPR", help="Filter, e.g. \"model == 'resnet50' and batch_size > 1\".")
 @click.option("--wide", is_flag=True, help="Every column.")
@@ -140,10 +101,10 @@ def status(context: click.Context, name: str, watch: bool, output: str) -> None:
     default="table",
     show_default=True,
 )
-@_via
-@_image
-@_timeout
-@_placed
+@via_option
+@image_option
+@timeout_option
+@placed
 @click.pass_context
 def table(
     context: click.Context, name: str, best: bool, where: str | None, wide: bool, output: str, via: Any, image: str,
@@ -171,7 +132,7 @@ def table(
 
 
 @cli.command()
-@_name
+@sweep_name
 @click.option(
     "--failed", is_flag=True, help="The ends of the tools' logs of cells without a number, from the store."
 )
@@ -179,10 +140,10 @@ def table(
     "--stage", type=click.Choice(["plan", "export", "compile", "measure", "merge"]), help="Only its pods."
 )
 @click.option("--tail", type=click.IntRange(1), metavar="LINES", help="Only the last lines of each pod.")
-@_via
-@_image
-@_timeout
-@_placed
+@via_option
+@image_option
+@timeout_option
+@placed
 @click.pass_context
 def logs(
     context: click.Context, name: str, failed: bool, stage: str | None, tail: int | None, via: Any, image: str,
@@ -201,12 +162,12 @@ def logs(
         found = _snapshot(context, name, via, image, timeout)
         click.echo("\n".join(reading_logs.of_cells(found.table)))
         return
-    _run(context, lambda access: reading_logs.of_pods(access, name, stage or "", tail, click.echo))
+    run(context, lambda access: reading_logs.of_pods(access, name, stage or "", tail, click.echo))
 
 
 @cli.command()
-@_name
-@_placed
+@sweep_name
+@placed
 @click.pass_context
 def suspend(context: click.Context, name: str) -> None:
     """End what runs of the Sweep NAME and start nothing new; results are kept.
@@ -218,8 +179,8 @@ def suspend(context: click.Context, name: str) -> None:
 
 
 @cli.command()
-@_name
-@_placed
+@sweep_name
+@placed
 @click.pass_context
 def resume(context: click.Context, name: str) -> None:
     """Go on with the suspended Sweep NAME: what is still wanted is planned anew.
@@ -231,7 +192,7 @@ def resume(context: click.Context, name: str) -> None:
 
 
 @cli.command("wait")
-@_name
+@sweep_name
 @click.option(
     "--for",
     "condition",
@@ -240,7 +201,7 @@ def resume(context: click.Context, name: str) -> None:
     show_default=True,
 )
 @click.option("--timeout", default="24h", show_default=True, metavar="TIME", help="Such as 90s, 30m, 24h.")
-@_placed
+@placed
 @click.pass_context
 def wait_command(context: click.Context, name: str, condition: str, timeout: str) -> None:
     """Wait until the Sweep NAME is Complete, or until it can't become so.
@@ -252,17 +213,17 @@ def wait_command(context: click.Context, name: str, condition: str, timeout: str
     """
     from k8s import watching
 
-    limit_s = _seconds(timeout)
-    sys.exit(_run(context, lambda access: watching.wait(access, name, condition, limit_s)))
+    limit_s = seconds(timeout)
+    sys.exit(run(context, lambda access: watching.wait(access, name, condition, limit_s)))
 
 
 @cli.command()
-@click.argument("name", required=False, shell_complete=_sweep_names)
+@click.argument("name", required=False, shell_complete=complete)
 @click.option("--store", default="", metavar="URL", help="Also try this store; by default the Sweep's.")
-@_image
-@_timeout
+@image_option
+@timeout_option
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@_placed
+@placed
 @click.pass_context
 def doctor(
     context: click.Context, name: str | None, store: str, image: str, timeout: str, output: str
@@ -280,14 +241,14 @@ def doctor(
     """
     from k8s import probe
 
-    limit_s = _seconds(timeout)
+    limit_s = seconds(timeout)
 
     async def look(access: Access) -> bool:
-        found = await probe.findings(access, name, store, image, limit_s, _say)
+        found = await probe.findings(access, name, store, image, limit_s, say)
         click.echo(probe.shown(found, output))
         return any(finding.level == "bad" for finding in found)
 
-    sys.exit(EXIT_INFRASTRUCTURE if _run(context, look) else EXIT_OK)
+    sys.exit(EXIT_INFRASTRUCTURE if run(context, look) else EXIT_OK)
 
 
 def main() -> None:
@@ -297,57 +258,22 @@ def main() -> None:
     guarded(cli, "kubectl aicsweep")
 
 
-def _where(context: click.Context) -> Where:
-    from k8s.access import Where
-
-    return Where(**context.find_root().ensure_object(dict))
-
-
-def _run(context: click.Context, work: Callable[[Access], Coroutine[Any, Any, T]]) -> T:
-    from k8s.access import access
-
-    async def within() -> T:
-        async with access(_where(context)) as entered:
-            return await work(entered)
-
-    return asyncio.run(within())
-
-
 def _snapshot(context: click.Context, name: str, via: Any, image: str, timeout: str) -> Any:
     from k8s import results
 
-    limit_s = _seconds(timeout)
+    limit_s = seconds(timeout)
 
     async def read(access: Access) -> Any:
         sweep = await access.sweep(name)
-        return await results.read(access, sweep, via=via, image=image, limit_s=limit_s, say=_say)
+        return await results.read(access, sweep, via=via, image=image, limit_s=limit_s, say=say)
 
-    return _run(context, read)
+    return run(context, read)
 
 
 def _suspend(context: click.Context, name: str, value: bool) -> None:
-    sweep = _run(context, lambda access: access.suspend(name, value))
+    sweep = run(context, lambda access: access.suspend(name, value))
     word = "suspended" if value else "resumed"
     click.echo(f"sweep.aicsweep.dev/{sweep['metadata']['name']} {word}")
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-_UNITS_S = {"s": 1, "m": 60, "h": 3600}
-
-
-def _seconds(text: str) -> float:
-    """`90s`, `2m`, `24h`, or a number of seconds."""
-    number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS_S else (text, "s")
-    try:
-        value = float(number) * _UNITS_S[unit]
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise click.UsageError(f"--timeout {text!r} is no time such as 90s, 30m or 24h")
-    return value
 
 
 if __name__ == "__main__":

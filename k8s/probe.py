@@ -8,18 +8,18 @@ The probe is a measure pod in all but its program, so what it is refused a Sweep
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import orjson
-import pandas as pd
 
-from k8s import names, render, short_pod
+from k8s import names, short_pod
 from k8s.access import Access
 from k8s.api import Object
 from k8s.offer import Offer, offers
-from k8s.results import template, told
+from k8s.told import template, told
 from runner.spec import Sweep
 from runner.sweepfile import sweep_from_object
 
@@ -125,8 +125,15 @@ def model_of(sweep: Object | None, namespace: str) -> Sweep:
 def of_log(node: str, ended: short_pod.Ended, *, qaic: bool) -> Iterator[Finding]:
     """Pure. What the probe on a node said, or why it said nothing."""
     if ended.phase not in ("Succeeded", "Failed"):
-        remedy = "all devices may be in use: try again later, or give it more time with --timeout"
-        yield Finding(node, "probe", "bad", f"did not run in time; it waited for {ended.waited_for}", remedy)
+        # The scheduler's word for devices that others have.
+        taken = "Insufficient" in ended.waited_for
+        remedy = (
+            "its devices are in use: try again later, or --timeout"
+            if taken
+            else "--timeout gives it more time"
+        )
+        text = f"did not run in time; it waited for: {ended.waited_for}"
+        yield Finding(node, "probe", "warn" if taken else "bad", text, remedy)
         return
     said = [check for line in ended.log.splitlines() if (check := _check(line))]
     if not said:
@@ -139,7 +146,7 @@ def of_log(node: str, ended: short_pod.Ended, *, qaic: bool) -> Iterator[Finding
             continue
         if level == "warn" and name in _NEEDED:
             level = "bad"
-        if name == "device nodes" and level == "bad":
+        if name == "device nodes" and "no right" in check["text"]:
             remedy = f"the Sweep's pods.deviceGroup must be the number of the node's group: {remedy}"
         yield Finding(node, name, level, check["text"], remedy)
 
@@ -180,17 +187,21 @@ async def _store_of(access: Access, sweep: Object | None) -> str:
 
 
 def shown(found: Sequence[Finding], output: str) -> str:
-    """Pure but for the terminal's width. Per node what is broken or limits, and what to do; the rest in short."""
+    """Pure. Node after node what is broken or limits and what to do, as `aicsweep doctor` says it; what is well
+    in one line."""
     if output == "json":
         return orjson.dumps(as_dict(found), option=orjson.OPT_INDENT_2).decode()
-    rows = [
-        {
-            "node": finding.node or "cluster",
-            "looked at": finding.name,
-            "": {"bad": "BAD"}.get(finding.level, finding.level),
-            "found": finding.text,
-            "do": finding.remedy if finding.level != "ok" else "",
-        }
-        for finding in found
-    ]
-    return render.text(pd.DataFrame(rows)) if rows else "no node to look at"
+    lines = []
+    for node, group in itertools.groupby(found, key=lambda finding: finding.node):
+        lines.append(f"{node or 'cluster'}")
+        well = []
+        for finding in group:
+            if finding.level == "ok":
+                well.append(finding)
+                continue
+            mark = "BAD" if finding.level == "bad" else finding.level
+            lines.append(f"  {mark:<4} {finding.name:<12} {finding.text}")
+            lines += [f"{'':<19} -> {finding.remedy}"] if finding.remedy else []
+        named = {finding.name: finding.text for finding in well}
+        lines += [f"  ok   {', '.join(named)}"] if named else []
+    return "\n".join(lines)

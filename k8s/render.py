@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import pandas as pd
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -19,15 +18,20 @@ _NO_LIMIT = 10_000
 _PHASES = {"Complete": "bold green", "Failed": "bold red", "Invalid": "bold red", "Suspended": "yellow"}
 
 
-def text(what: RenderableType | pd.DataFrame) -> str:
+def text(what: RenderableType) -> str:
     """As it is to be printed."""
     terminal = sys.stdout.isatty()
     console = Console(
         file=io.StringIO(), force_terminal=terminal, width=Console().width if terminal else _NO_LIMIT
     )
     with console.capture() as captured:
-        console.print(as_table(what) if isinstance(what, pd.DataFrame) else what)
+        console.print(what)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> RenderableType:
+    """Rows, at least one, all of the same columns."""
+    return as_table(list(rows[0]), (row.values() for row in rows))
 
 
 def of_picture(shown: Picture) -> RenderableType:
@@ -41,9 +45,5 @@ def of_picture(shown: Picture) -> RenderableType:
         grid.add_row(f"  {name}", Text(value))
     parts.append(grid)
     for rows in (picture.stage_rows(shown), picture.condition_rows(shown)):
-        parts += _framed(rows)
+        parts += [Text(""), table(rows)] if rows else []
     return Group(*parts)
-
-
-def _framed(rows: Sequence[dict[str, str]]) -> list[RenderableType]:
-    return [Text(""), as_table(pd.DataFrame(list(rows)))] if rows else []

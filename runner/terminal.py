@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WIDTH = 120
 _COLOURS = {"ok": "", "ok, best": "bold green", "ok, tie": "green", "failed": "red", "infeasible": "yellow"}
@@ -20,17 +24,18 @@ _RIGHT = {"batch", "cores×i", "set", "images/s", "p95 ms", "vs LUT"}
 def print_frame(frame: pd.DataFrame, *, wide: bool = False) -> None:
     """Print `frame`; at most 120 columns unless `wide`."""
     console = Console(width=None if sys.stdout.isatty() and not wide else (10_000 if wide else WIDTH))
-    console.print(as_table(frame))
+    console.print(as_table(list(frame.columns), frame.astype(str).itertuples(index=False)))
 
 
-def as_table(frame: pd.DataFrame) -> Table:
-    """The frame for a console."""
+def as_table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> Table:
+    """For a console."""
     table = Table(
         box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), collapse_padding=True
     )
-    for name in frame.columns:
-        table.add_column(name, justify="right" if name in _RIGHT else "left", no_wrap=name not in _WRAPPED)
-    for values in frame.astype(str).itertuples(index=False):
-        row = dict(zip(frame.columns, values, strict=True))
+    for name in columns:
+        justify: JustifyMethod = "right" if name in _RIGHT else "left"
+        table.add_column(name, justify=justify, no_wrap=name not in _WRAPPED)
+    for values in rows:
+        row = dict(zip(columns, values, strict=True))
         table.add_row(*(Text(v, style=_COLOURS.get(v, "") if n == "status" else "") for n, v in row.items()))
     return table

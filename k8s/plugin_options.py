@@ -1,0 +1,110 @@
+"""What the sub-commands of `kubectl aicsweep` have in common: options, where to ask, how to run."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from k8s.access import Access, Where
+
+T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Given before the sub-command or after it, as kubectl's own options."""
+    given = context.find_root().ensure_object(dict)
+    if value is not None:
+        given[parameter.name] = value
+    return value
+
+
+_PLACE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("-n", "--namespace"), {"metavar": "NAME", "help": "By default the context's."}),
+    (("--context",), {"metavar": "NAME", "help": "Of the kubeconfig."}),
+    (("--kubeconfig",), {"metavar": "FILE", "help": "Instead of KUBECONFIG."}),
+    (
+        ("--request-timeout", "request_s"),
+        {
+            "metavar": "SECONDS",
+            "type": click.FloatRange(1, 600),
+            "help": "Of one request to the cluster, 30 by default.",
+        },
+    ),
+)
+
+
+def placed(command: Command) -> Command:
+    """With the options of where to ask."""
+    for names, how in reversed(_PLACE):
+        command = click.option(*names, callback=_keep, expose_value=False, **how)(command)
+    return command
+
+
+def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from k8s.completion import sweep_names
+
+    return [name for name in sweep_names(where(context)) if name.startswith(incomplete)]
+
+
+sweep_name = click.argument("name", shell_complete=complete)
+timeout_option = click.option(
+    "--timeout", default="2m", show_default=True, metavar="TIME", help="Of a pod that is started: 90s, 2m."
+)
+image_option = click.option(
+    "--image", default="", metavar="IMAGE", help="Of a pod that is started, by default the Sweep's."
+)
+via_option = click.option(
+    "--via",
+    type=click.Choice(["auto", "here", "pod"]),
+    default="auto",
+    show_default=True,
+    help="Read the store from here, through a pod, or here if that can be.",
+)
+
+
+def where(context: click.Context) -> Where:
+    from k8s.access import Where
+
+    return Where(**context.find_root().ensure_object(dict))
+
+
+def run(context: click.Context, work: Callable[[Access], Coroutine[Any, Any, T]]) -> T:
+    """Do the work with access to the cluster. SIGTERM ends it like Ctrl-C: pods that were started go first."""
+    from k8s.access import access
+
+    async def within() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        async with access(where(context)) as entered:
+            return await work(entered)
+
+    try:
+        return asyncio.run(within())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600}
+
+
+def seconds(text: str) -> float:
+    """`90s`, `2m`, `24h`, or a number of seconds."""
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS_S else (text, "s")
+    try:
+        value = float(number) * _UNITS_S[unit]
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise click.UsageError(f"--timeout {text!r} is no time such as 90s, 30m or 24h")
+    return value
