@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 import orjson
 from kubernetes.aio import client, config
+from kubernetes.aio.config import kube_config
 
 from k8s.api_errors import ApiError, Unavailable, translate
 from k8s.resources import CALLS, PODS, Call, Resource
@@ -82,12 +83,14 @@ async def connect(
 
 def namespace_of(kubeconfig: str = "", context: str = "") -> str:
     """The namespace that kubectl would use: of the context, else of the pod this runs in, else `default`."""
+    files = kubeconfig or kube_config.KUBE_CONFIG_DEFAULT_LOCATION
     try:
-        contexts, current = config.list_kube_config_contexts(kubeconfig or None)  # type: ignore[no-untyped-call]
+        merged = kube_config.KubeConfigMerger(files).config  # type: ignore[no-untyped-call]
+        loader = kube_config.KubeConfigLoader(merged, context or None)  # type: ignore[no-untyped-call]
+        chosen = loader.current_context["context"]
     except (config.ConfigException, OSError, ValueError, TypeError, AttributeError):
         return _OWN_NAMESPACE.read_text().strip() if _OWN_NAMESPACE.is_file() else "default"
-    chosen = next((found for found in contexts if found["name"] == context), current)
-    return str(chosen["context"].get("namespace") or "default")
+    return str(chosen.get("namespace") or "default")
 
 
 def _load_in_cluster(configuration: client.Configuration) -> bool:

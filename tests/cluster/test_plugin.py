@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from tests.cluster.scene import SMALL, Plays, Scene
 
 pytestmark = pytest.mark.cluster
 _ROOT = Path(__file__).parents[2]
+# Nodes of other plays come and go.
+_STAYING = {"measureNodeSelector": {"aicsweep.dev/nodes": "rig"}}
 play = Plays()
 
 
@@ -69,7 +72,7 @@ def pods_of_the_plugin(scene: Scene) -> list[str]:
 def half_done(scene: Scene) -> None:
     """The canary has measured one lot of each model, and what follows hangs."""
     scene.fault("hang", stage="measure", wave="1", times=1000)
-    scene.apply()
+    scene.apply(pods=_STAYING)
     until(
         lambda: (
             len(scene.played("measure")) == 2
@@ -115,7 +118,7 @@ def half_way_and_back(scene: Scene) -> None:
     out, err = watching.communicate(timeout=60)
     assert (watching.returncode, err) == (0, "")
     assert "AllMeasured" in out
-    assert out.splitlines()[-1].startswith("Suspended    False")
+    assert "8 of 8 done" in out
     scene.ends_well()
 
     out, err = plugin(scene, "table", "it", "-o", "json")
@@ -167,7 +170,7 @@ def store_that_only_pods_reach(scene: Scene) -> None:
 def failed_cells(scene: Scene) -> None:
     """Exit codes of `wait`, and both kinds of logs."""
     scene.fake(faults=[{"stage": "run", "where": {"cores": 7}, "reason": "garbage"}])
-    scene.apply(limits={**SMALL["limits"], "rounds": 1})
+    scene.apply(limits={**SMALL["limits"], "rounds": 1}, pods=_STAYING)
     _, err = plugin(scene, "wait", "it", code=1)
     assert "SomeFailed: 6 ok, 2 failed" in err
     plugin(scene, "wait", "it", "--for", "Suspended", code=1)
@@ -198,20 +201,16 @@ def never_begun(scene: Scene) -> None:
 @play
 def doctors(scene: Scene) -> None:
     """A pod on each node that pods may go to; the others are told of by what the API says."""
-    label = "doctored"
-    scene.rig.cluster.add_nodes(2, qaic=1, prefix=label)
-    bare = scene.rig.cluster.add_nodes(1, qaic=0, prefix="bare", labels={"aicsweep.dev/nodes": label})
-    nodes = [f"{label}-0", f"{label}-1", *bare]
-    scene.rig.answer_logs(*nodes)
-    try:
-        scene.kubectl("cordon", f"{label}-1")
-        scene.apply(suspend=True, pods={"measureNodeSelector": {"aicsweep.dev/nodes": label}})
+    with some_nodes(scene, "doctored", 2, qaic=1), some_nodes(scene, "bare", 1, qaic=0) as (bare,):
+        scene.kubectl("label", "node", bare, "aicsweep.dev/nodes=doctored", "--overwrite")
+        scene.kubectl("cordon", "doctored-1")
+        scene.apply(suspend=True, pods=only_on("doctored"))
         found = doctored(scene, "it", "--image", "measure", "--store", str(scene.store), code=3)
-        assert found[f"{label}-0", "store"]["level"] == "ok"
-        assert found[f"{label}-0", "shm"]["text"].startswith("/dev/shm")
-        assert found[f"{label}-1", "node"]["text"] == "cordoned"
-        assert found["bare-0", "node"]["text"] == "offers no qualcomm.com/qaic"
-        assert {node for node, name in found if name == "aicsweep"} == {f"{label}-0"}
+        assert found["doctored-0", "store"]["level"] == "ok"
+        assert found["doctored-0", "shm"]["text"].startswith("/dev/shm")
+        assert found["doctored-1", "node"]["text"] == "cordoned"
+        assert found[bare, "node"]["text"] == "offers no qualcomm.com/qaic"
+        assert {node for node, name in found if name == "aicsweep"} == {"doctored-0"}
         assert not pods_of_the_plugin(scene)
 
         # Somebody else has the only device.
@@ -219,16 +218,32 @@ def doctors(scene: Scene) -> None:
         other = begun(scene, "doctor", "it", "--image", "measure")
         until(lambda: any(pod["status"]["phase"] == "Running" for pod in scene.pods("doctor")))
         found = doctored(scene, "it", "--image", "measure", "--timeout", "2s", code=3)
-        assert "Insufficient qualcomm.com/qaic" in found[f"{label}-0", "probe"]["text"]
-        assert found[f"{label}-0", "resource"]["text"] == "1 qualcomm.com/qaic, 0 free"
+        assert "Insufficient qualcomm.com/qaic" in found["doctored-0", "probe"]["text"]
+        assert found["doctored-0", "resource"]["text"] == "1 qualcomm.com/qaic, 0 free"
 
         # Whoever is ended takes the pod away first.
         other.send_signal(signal.SIGTERM)
         other.communicate(timeout=60)
         assert other.returncode == 130
         until(lambda: not pods_of_the_plugin(scene))
+
+
+@contextmanager
+def some_nodes(scene: Scene, prefix: str, count: int, **of: Any) -> Iterator[list[str]]:
+    """For pods that tolerate it, so that no other play's are on them when they go."""
+    nodes = scene.rig.cluster.add_nodes(count, prefix=prefix, **of)
+    scene.kubectl("taint", "node", *nodes, "aicsweep.dev/test=plugin:NoSchedule")
+    scene.rig.answer_logs(*nodes)
+    try:
+        yield nodes
     finally:
         scene.rig.cluster.remove_nodes(*nodes)
+
+
+def only_on(prefix: str) -> dict[str, Any]:
+    """`spec.pods` for measuring on those."""
+    tolerations = [{"key": "aicsweep.dev/test", "operator": "Exists"}]
+    return {"measureNodeSelector": {"aicsweep.dev/nodes": prefix}, "tolerations": tolerations}
 
 
 def doctored(scene: Scene, *args: str, code: int = 0) -> dict[tuple[str, str], Any]:
@@ -240,25 +255,20 @@ def doctored(scene: Scene, *args: str, code: int = 0) -> dict[tuple[str, str], A
 @play
 def planned(scene: Scene) -> None:
     """What a file would run, on what the cluster has; nothing is made of it."""
-    label = "planned"
-    nodes = scene.rig.cluster.add_nodes(2, qaic=2, prefix=label)
-    try:
-        pods = {"measureNodeSelector": {"aicsweep.dev/nodes": label}}
-        file = scene.folder / "sweep.yaml"
-        document = {
-            "apiVersion": "aicsweep.dev/v1alpha1",
-            "kind": "Sweep",
-            "metadata": {"name": "it"},
-            "spec": {"backend": "fake", **SMALL, "placement": "everyDevice", "pods": pods},
-        }
-        file.write_text(json.dumps(document))
+    document = {
+        "apiVersion": "aicsweep.dev/v1alpha1",
+        "kind": "Sweep",
+        "metadata": {"name": "it"},
+        "spec": {"backend": "fake", **SMALL, "placement": "everyDevice", "pods": only_on("planned")},
+    }
+    file = scene.folder / "sweep.yaml"
+    file.write_text(json.dumps(document))
+    with some_nodes(scene, "planned", 2, qaic=2) as nodes:
         summary = json.loads(plugin(scene, "plan", str(file), "-o", "json")[0])
-        assert (summary["cells"], summary["slots"]) == (8, 32)
-        assert [(node["node"], node["devices"], node["free"]) for node in summary["cluster"]] == [
-            (node, 2, 2) for node in nodes
-        ]
-    finally:
-        scene.rig.cluster.remove_nodes(*nodes)
+    assert (summary["cells"], summary["slots"]) == (8, 32)
+    assert [(node["node"], node["devices"], node["free"]) for node in summary["cluster"]] == [
+        (node, 2, 2) for node in nodes
+    ]
     _, err = plugin(scene, "plan", str(file), code=3)
     assert "no ready node offers qualcomm.com/qaic" in err
     assert scene.rig.sweep(scene.namespace, "it") is None
