@@ -6,17 +6,13 @@ last, and reads one candidate a line and then `:` with a number (cobra's ShellCo
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Sequence
 
 from click.shell_completion import CompletionItem, ShellComplete
 
-from k8s.access import Where, access
-from runner.errors import AicsweepError
+from k8s.plugin import cli
 
-# Somebody is waiting with a finger on the tab key.
-_ANSWER_S = 3.0
 _NO_FILES, _FILES = 4, 0
 
 
@@ -28,8 +24,6 @@ def main() -> None:
 
 def answer(words: Sequence[str]) -> list[str]:
     """The lines for kubectl."""
-    from k8s.plugin import cli
-
     *before, unfinished = words or [""]
     found = ShellComplete(cli, {}, "kubectl-aicsweep", "").get_completions(list(before), unfinished)
     files = any(item.type in ("file", "dir") for item in found)
@@ -38,19 +32,6 @@ def answer(words: Sequence[str]) -> list[str]:
 
 def _line(item: CompletionItem) -> str:
     return f"{item.value}\t{item.help}" if item.help else str(item.value)
-
-
-def sweep_names(where: Where) -> list[str]:
-    """Of the namespace; none where the cluster can't be asked in time."""
-
-    async def ask() -> list[str]:
-        async with access(where) as entered:
-            return await entered.sweep_names()
-
-    try:
-        return asyncio.run(asyncio.wait_for(ask(), _ANSWER_S))
-    except (AicsweepError, TimeoutError):
-        return []
 
 
 if __name__ == "__main__":

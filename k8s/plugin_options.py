@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from runner.errors import AicsweepError
+
 if TYPE_CHECKING:
     from k8s.access import Access, Where
+
+# Somebody is waiting with a finger on the tab key.
+_ANSWER_S = 3.0
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -47,9 +52,22 @@ def placed(command: Command) -> Command:
 
 
 def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    from k8s.completion import sweep_names
-
+    """Names of Sweeps that begin so."""
     return [name for name in sweep_names(where(context)) if name.startswith(incomplete)]
+
+
+def sweep_names(where: Where) -> list[str]:
+    """Of the namespace; none where the cluster can't be asked in time."""
+    from k8s.access import access
+
+    async def ask() -> list[str]:
+        async with access(where) as entered:
+            return await entered.sweep_names()
+
+    try:
+        return asyncio.run(asyncio.wait_for(ask(), _ANSWER_S))
+    except (AicsweepError, TimeoutError):
+        return []
 
 
 sweep_name = click.argument("name", shell_complete=complete)

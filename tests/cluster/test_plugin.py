@@ -123,9 +123,10 @@ def half_way_and_back(scene: Scene) -> None:
 
     out, err = plugin(scene, "table", "it", "-o", "json")
     assert err == ""
-    assert [(row["slot"], row["throughput_images_s"]) for row in json.loads(out)] == [
-        (row["slot"], row["throughput_images_s"]) for row in scene.rows()
-    ]
+    rows, wanted = json.loads(out), scene.rows()
+    assert [row["slot"] for row in rows] == [row["slot"] for row in wanted]
+    numbers = [row["throughput_images_s"] for row in wanted]
+    assert [row["throughput_images_s"] for row in rows] == pytest.approx(numbers)
     assert not pods_of_the_plugin(scene)
 
 

@@ -1,0 +1,124 @@
+"""The command line of the plugin: what it decides without a cluster, and what it says where one refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+import pytest
+from aiohttp import web
+from click.testing import CliRunner
+
+from k8s import completion, plugin, plugin_options
+from k8s.access import Access, explained
+from k8s.api import Api
+from k8s.api_errors import ApiError, Forbidden, translate
+from k8s.plugin_options import seconds
+from k8s.resources import PLUGIN_CALLS, PODS, SWEEPS, Call
+from runner.errors import BadInput, Infrastructure
+from tests.k8s.standin import api_of, refusal, standing_in
+
+COMMANDS = ["doctor", "logs", "plan", "resume", "status", "suspend", "table", "wait"]
+
+
+def test_each_command_has_examples_and_the_options_of_kubectl() -> None:
+    assert sorted(plugin.cli.commands) == COMMANDS
+    for name in COMMANDS:
+        text = CliRunner().invoke(plugin.cli, [name, "--help"]).output
+        assert f"kubectl aicsweep {name}" in text
+        for option in ("--namespace", "--context", "--kubeconfig"):
+            assert option in text
+
+
+@pytest.mark.parametrize(("text", "value"), [("90s", 90), ("2m", 120), ("24h", 86400), ("0.5", 0.5)])
+def test_times(text: str, value: float) -> None:
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0s", "-1m", "infh", "nan"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(click.UsageError, match="is no time such as"):
+        seconds(text)
+
+
+# --- what a refusal means to the person
+
+
+async def _asked(server_says: Callable[[], web.Response], verb: str = "get") -> Infrastructure:
+    async with standing_in() as server, api_of(server, calls=PLUGIN_CALLS) as api:
+        server.fail(verb, "sweeps", server_says)
+        with pytest.raises(ApiError) as caught:
+            await Access(api, "team-a").sweep("it")
+    return explained(caught.value, "team-a")
+
+
+async def test_a_cluster_without_sweeps() -> None:
+    error = await _asked(lambda: web.Response(status=404, text="404 page not found\n"))
+    assert error.message == "this cluster knows no Sweeps"
+    assert "kubectl apply -f k8s/crd/sweeps.aicsweep.dev.yaml" in error.remedy
+
+
+async def test_credentials_that_are_refused() -> None:
+    error = await _asked(lambda: refusal(401, "Unauthorized"))
+    assert error.message == "the cluster refuses your credentials"
+
+
+async def test_a_server_in_trouble() -> None:
+    error = await _asked(lambda: refusal(503, "ServiceUnavailable"))
+    assert "can't get sweeps team-a/it" in error.message
+    assert "kubectl cluster-info" in error.remedy
+
+
+def test_a_missing_right_is_named() -> None:
+    words = (
+        b'{"message": "pods is forbidden: User \\"me\\" cannot get resource \\"pods/log\\" in the namespace"}'
+    )
+    error = translate(403, "get pods/log team-a/p", words)
+    error.call = Call("get", PODS, "log")
+    told = explained(error, "team-a")
+    assert told.message == "you may not get pods/log in namespace team-a"
+    assert "`kubectl auth can-i get pods --subresource=log -n team-a`" in told.remedy
+
+
+def test_a_quota_is_no_missing_right() -> None:
+    error = translate(403, "create pods team-a/p", b'{"message": "exceeded quota: pods=10"}')
+    error.call = Call("create", PODS)
+    assert isinstance(explained(error, "team-a"), Forbidden)
+    assert "exceeded quota" in explained(error, "team-a").message
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("quikstart", "did you mean quickstart?"), ("zz", "there are cores, quickstart")]
+)
+async def test_the_nearest_names(name: str, words: str) -> None:
+    async with standing_in() as server, api_of(server, calls=PLUGIN_CALLS) as api:
+        for known in ("quickstart", "cores"):
+            await server.put("sweeps", {"metadata": {"namespace": "team-a", "name": known}})
+        with pytest.raises(BadInput, match="is not in namespace team-a") as caught:
+            await Access(api, "team-a").sweep(name)
+    assert words in str(caught.value)
+
+
+async def test_only_its_own_calls_leave() -> None:
+    async with standing_in() as server, api_of(server, calls=PLUGIN_CALLS) as api:
+        with pytest.raises(ValueError, match="no right"):
+            await api.replace_status(SWEEPS, "a", "b", "u", {})
+        assert isinstance(api, Api)
+        assert server.calls == []
+
+
+# --- completion
+
+
+def test_completion_speaks_as_cobra_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin_options, "sweep_names", lambda where: ["quickstart", f"of-{where.namespace}"])
+    assert [line.split("\t")[0] for line in completion.answer(["s"])] == ["status", "suspend", ":4"]
+    assert completion.answer(["table", "q"]) == ["quickstart", ":4"]
+    assert completion.answer(["table", "-n", "team-a", "of"]) == ["of-team-a", ":4"]
+    assert completion.answer(["plan", ""]) == [":0"]
+    assert [line.split("\t")[0] for line in completion.answer(["table", "x", "--be"])] == ["--best", ":4"]
+
+
+def test_completion_without_a_cluster_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/no/such/file")
+    assert completion.answer(["status", ""]) == [":4"]
