@@ -1,1 +1,1 @@
-"""The controller and the kubectl plugin, which import `runner`, never the reverse. Still to be built."""
+"""The controller and the kubectl plugin, which import `runner`, never the reverse."""

@@ -24,17 +24,32 @@ _RIGHT = {"batch", "cores×i", "set", "images/s", "p95 ms", "vs LUT"}
 def print_frame(frame: pd.DataFrame, *, wide: bool = False) -> None:
     """Print `frame`; at most 120 columns unless `wide`."""
     console = Console(width=None if sys.stdout.isatty() and not wide else (10_000 if wide else WIDTH))
-    console.print(as_table(list(frame.columns), frame.astype(str).itertuples(index=False)))
+    columns, rows = list(frame.columns), list(frame.astype(str).itertuples(index=False))
+    console.print(as_table(columns, rows, folded=_width(columns, rows) > console.width))
 
 
-def as_table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> Table:
-    """For a console."""
+def _width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Characters that a table takes in which only sentences are wrapped, at their spaces."""
+    width = 0
+    for name, *values in zip(columns, *rows, strict=True):
+        texts = [name, *values]
+        width += 1 + max(
+            len(word) for text in texts for word in (text.split() if name in _WRAPPED else [text]) or [""]
+        )
+    return width - 1
+
+
+def as_table(columns: Sequence[str], rows: Iterable[Iterable[str]], *, folded: bool = False) -> Table:
+    """For a console. `folded`: everything may be wrapped, since half a number is none."""
     table = Table(
         box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), collapse_padding=True
     )
     for name in columns:
         justify: JustifyMethod = "right" if name in _RIGHT else "left"
-        table.add_column(name, justify=justify, no_wrap=name not in _WRAPPED)
+        wrapped = folded or name in _WRAPPED
+        table.add_column(
+            name, justify=justify, no_wrap=not wrapped, overflow="fold" if folded else "ellipsis"
+        )
     for values in rows:
         row = dict(zip(columns, values, strict=True))
         table.add_row(*(Text(v, style=_COLOURS.get(v, "") if n == "status" else "") for n, v in row.items()))

@@ -18,7 +18,7 @@ import pytest
 
 from runner.spec import SweepSpec
 from tests import s3_server as s3
-from tests.cluster.cluster import until
+from tests.cluster.cluster import Cluster, until
 from tests.cluster.oracle import is_true
 from tests.cluster.rig import Rig
 from tests.cluster.scene import SMALL, Plays, Scene
@@ -338,3 +338,24 @@ def test_defaults_that_are_shown_are_those_of_the_spec() -> None:
     spec = SweepSpec(models=("resnet50",))
     assert (spec.run, spec.backend, spec.placement) == ("1", "onnxruntime", "any")
     assert (spec.limits.rounds, spec.limits.max_device_hours) == (3, 200)
+
+
+def test_kubectl_finds_it_and_completes_it(sweeps: Cluster, tmp_path: Path) -> None:
+    """By the names that an installation gives to the two commands."""
+    for name, module in (("kubectl-aicsweep", "k8s.plugin"), ("kubectl_complete-aicsweep", "k8s.completion")):
+        script = tmp_path / name
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+        script.chmod(0o755)
+    environment = sweeps.environment()
+    environment |= {"PATH": f"{tmp_path}{os.pathsep}{environment['PATH']}", "PYTHONPATH": str(_ROOT)}
+
+    def kubectl(*args: str) -> str:
+        return subprocess.run(
+            ["kubectl", *args], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert kubectl("aicsweep", "--version").startswith("kubectl aicsweep, version")
+    assert [line.split("\t")[0] for line in kubectl("__complete", "aicsweep", "su").splitlines()] == [
+        "suspend",
+        ":4",
+    ]
