@@ -56,7 +56,7 @@ def begun(scene: Scene, *args: str, **environment: str) -> subprocess.Popen[str]
 def plugin(scene: Scene, *args: str, code: int = 0, **environment: str) -> tuple[str, str]:
     """What it prints on both streams, having ended with `code`."""
     process = begun(scene, *args, **environment)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == code, (args, out, err)
     return out, err
 
@@ -77,7 +77,8 @@ def half_done(scene: Scene) -> None:
         lambda: (
             len(scene.played("measure")) == 2
             and sum(pod["status"]["phase"] == "Running" for pod in scene.pods("measure")) == 2
-        )
+        ),
+        timeout_s=120,
     )
 
 
