@@ -129,7 +129,7 @@ def explained(error: ApiError, namespace: str) -> Infrastructure:
     """Pure. The same for the person at the terminal."""
     call = error.call
     if _not_served(error):
-        remedy = "install the chart helm/aicsweep; the definition alone: kubectl apply -f k8s/crd/sweeps.aicsweep.dev.yaml"
+        remedy = "install helm/aicsweep; its CRD alone: kubectl apply -f k8s/crd/sweeps.aicsweep.dev.yaml"
         return Infrastructure("this cluster knows no Sweeps", remedy=remedy, reason="not-installed")
     if isinstance(error, Forbidden) and call and " cannot " in error.message:
         where = f" -n {namespace}" if call.resource.namespaced else ""
