@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from benchmarks import planning
 from runner import engine, provenance, tables
 from runner import merge as merging
 from runner.plan import Plan, read_plan
+from runner.planfile import in_a_lot
 from runner.result import SEGMENT_SUFFIX, Result, encode_segment
 from runner.store import open_store
 
@@ -30,7 +30,7 @@ NOT_IN_THE_TABLE = ["lot", "position", "row"]
 def results(plan: Plan) -> Iterator[tuple[dict[str, Any], list[Result]]]:
     """Header and results of each segment: one result a slot, in the order of the lots."""
     random = np.random.default_rng(1)
-    todo = plan.columns("lot", "slot", "export", "binary", where=pc.field("lot").is_valid())
+    todo = plan.columns("lot", "slot", "export", "binary", where=in_a_lot)
     columns = (todo[name].cast(pa.string()).to_pylist() for name in ("slot", "export", "binary"))
     rows = zip(*columns, strict=True)
     for number in itertools.count():

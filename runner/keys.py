@@ -14,6 +14,7 @@ silently; put a foreign one in and work is done twice.
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,9 +82,8 @@ def slot_ids(cells: Ids, target: str = ANY_TARGET) -> Ids:
     """`slot_id` of many cells on one target."""
     mark = "\0"
     open_, close = canonical([SCHEME, "slot", {"cell": mark, "target": target}]).split(canonical(mark)[1:-1])
-    sha256, digits = hashlib.sha256, ID_HEX_DIGITS
-    text = cells.tobytes().hex().encode()
-    return _ids(sha256(open_ + text[at : at + digits] + close) for at in range(0, len(text), digits))
+    sha256, hexlify = hashlib.sha256, binascii.hexlify
+    return _ids(sha256(open_ + hexlify(cell) + close) for cell in cells)
 
 
 def _ids(hashes: Iterable[Any]) -> Ids:

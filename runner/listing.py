@@ -107,7 +107,7 @@ class _Points(NamedTuple):
     point: Numbers
     ids: keys.Ids
     unfit: Numbers
-    build: Positions
+    build: Numbers
 
 
 def _points(
@@ -127,26 +127,47 @@ def _points(
         keys.identities("cell", fields),
         columns[UNFIT][kept],
         # Counted through all grids, so that no two share a number.
-        grid.builds(points) + sum(before.size for before in grids[:number]),
+        (grid.builds(points) + sum(before.size for before in grids[:number])).astype(np.int32),
     )
 
 
+def _every_point(grids: Sequence[Grid], values: Values, filters: Sequence[_Filter]) -> _Points:
+    size = sum(grid.size for grid in grids)
+    # Filled as they come, and not put together at the end: a million points are in memory once.
+    grid, point, unfit, build = (np.empty(size, dtype=np.int32) for _ in _Points._fields[1:])
+    ids = np.empty((size, keys.ID_HEX_DIGITS // 2), dtype=np.uint8)
+    every = _Points(grid, point, ids, unfit, build)
+    count = 0
+    for number, its_size in enumerate(grid.size for grid in grids):
+        for start in range(0, its_size, CHUNK):
+            points = np.arange(start, min(start + CHUNK, its_size))
+            some = _points(grids, number, points, values, filters)
+            kept = slice(count, count + len(some.point))
+            for name, part in some._asdict().items():
+                getattr(every, name)[kept] = part
+            count = kept.stop
+    return _Points._make(column[:count] for column in every)
+
+
 def _listing(grids: Sequence[Grid], values: Values, filters: Sequence[_Filter]) -> Listing:
-    chunks = [
-        _points(grids, number, np.arange(start, min(start + CHUNK, grid.size)), values, filters)
-        for number, grid in enumerate(grids)
-        for start in range(0, grid.size, CHUNK)
-    ]
-    every = _Points._make(np.concatenate(column) for column in zip(*chunks, strict=True))
+    every = _every_point(grids, values, filters)
     labels = {label: n for n, label in enumerate({(g.model.name, g.objective): None for g in grids})}
     label = np.array([labels[g.model.name, g.objective] for g in grids])[every.grid]
     kept, first = _distinct(every.ids, label)
     if not kept.all():
         every, first = _Points._make(column[kept] for column in every), first[kept]
-    _, built, build = np.unique(every.build, return_index=True, return_inverse=True)
-    return Listing(
-        grids, values, every.grid, every.point, every.ids, first, every.unfit, build.astype(np.int32), built
-    )
+    build, built = _numbered(every.build)
+    return Listing(grids, values, every.grid, every.point, every.ids, first, every.unfit, build, built)
+
+
+def _numbered(values: Numbers) -> tuple[Numbers, Positions]:
+    """For each value its rank among the distinct ones, and the first position of each of those: np.unique's
+    inverse and index, without sorting."""
+    there = np.bincount(values) > 0
+    rank = (np.cumsum(there) - 1).astype(np.int32)[values]
+    first = np.empty(np.count_nonzero(there), dtype=np.int64)
+    first[rank[::-1]] = np.arange(len(values))[::-1]
+    return rank, first
 
 
 def _distinct(ids: keys.Ids, labels: Positions) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:

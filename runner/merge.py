@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from runner import fleet
 from runner.keys import node_of
 from runner.plan import Past, Plan, still_wanted
-from runner.planfile import TEXT
+from runner.planfile import TEXT, can_run
 from runner.ranks import with_ranks
 from runner.result import (
     CONTENDED,
@@ -253,7 +253,7 @@ def _why_unreached(columns: Mapping[str, pa.Array], unreached: Mapping[str, str]
 
 def count_wanted(plan: Plan, results: Results, unreached: Container[str] = ()) -> int:
     """Slots of the plan that another round would measure; those of nodes in `unreached` it would not."""
-    rows = plan.columns("slot", "target", "unfit", where=pc.field("unfit") == "")
+    rows = plan.columns("slot", "target", "unfit", where=can_run)
     target = rows["target"].combine_chunks()
     reached = [node_of(name) not in unreached for name in target.dictionary.to_pylist()]
     slots = pc.unique(rows["slot"].filter(pa.array(reached, pa.bool_()).take(target.indices)))

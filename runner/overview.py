@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runner.plan import Plan
+from runner.planfile import can_run, in_a_lot
 from runner.progress import duration
 
 # Zstd-compressed result rows and latency samples of one slot, and one model's graph: orders of magnitude.
@@ -18,9 +19,10 @@ RESULT_BYTES, GRAPH_BYTES, BINARY_BYTES = 20_000, 120e6, 80e6
 def of_plan(plan: Plan) -> dict[str, Any]:
     """What a plan holds: counts, seconds, bytes, and the unfit points with their reasons."""
     header = plan.header
+    unfit = _unfit(plan)
     names = plan.columns("model", "backend")
-    todo = plan.columns("lot", "export", "binary", "compile_estimate_s", where=pc.field("lot").is_valid())
-    compiled = todo.group_by("binary").aggregate([("compile_estimate_s", "max")])
+    todo = plan.columns("lot", "export", "binary", "compile_estimate_s", where=in_a_lot)
+    compiled = todo.group_by("binary", use_threads=False).aggregate([("compile_estimate_s", "max")])
     compiled = compiled.filter(pc.not_equal(compiled["binary"].cast(pa.string()), ""))
     exports, binaries = len(pc.unique(todo["export"])), compiled.num_rows
     return {
@@ -34,8 +36,9 @@ def of_plan(plan: Plan) -> dict[str, Any]:
         "binaries": binaries,
         "lots": plan.lots,
         "todo": todo.num_rows,
-        "rows_to_do": _rows_to_do(plan),
-        "unfit": _unfit(plan),
+        # The slots of a million rows take 150 MB: they are only read where there is a reason.
+        "rows_to_do": todo.num_rows + (_rows_beside(plan) if todo.num_rows < header["wanted"] else 0),
+        "unfit": unfit,
         "compile_s": float(pc.sum(compiled["compile_estimate_s_max"]).as_py() or 0.0),
         "device_s": plan.device_s,
         "storage_bytes": int(exports * GRAPH_BYTES + binaries * BINARY_BYTES + todo.num_rows * RESULT_BYTES),
@@ -43,17 +46,19 @@ def of_plan(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _rows_to_do(plan: Plan) -> int:
-    """Rows of the table whose slot is in a lot: several where objectives share it."""
-    rows = plan.columns("slot", "lot", "unfit", where=pc.field("unfit") == "")
-    todo = rows.filter(pc.is_valid(rows["lot"]))["slot"].combine_chunks()
-    return int(pc.sum(pc.is_in(rows["slot"], todo)).as_py() or 0)
+def _rows_beside(plan: Plan) -> int:
+    """Rows that are in no lot themselves, but whose slot is, by another row: objectives share it."""
+    beside = plan.columns(
+        "slot", "lot", "unfit", where=lambda rows: pc.and_not(can_run(rows), in_a_lot(rows))
+    )
+    todo = plan.columns("slot", "lot", where=in_a_lot)
+    return int(pc.sum(pc.is_in(beside["slot"], todo["slot"].combine_chunks())).as_py() or 0)
 
 
 def _unfit(plan: Plan) -> list[dict[str, Any]]:
     """Distinct points that can't run, by model and reason."""
-    unfit = plan.columns("model", "unfit", "cell", where=pc.field("unfit") != "")
-    counted = unfit.group_by(["model", "unfit"]).aggregate([("cell", "count_distinct")])
+    unfit = plan.columns("model", "unfit", "cell", where=lambda rows: pc.invert(can_run(rows)))
+    counted = unfit.group_by(["model", "unfit"], use_threads=False).aggregate([("cell", "count_distinct")])
     return [
         {"model": row["model"], "points": row["cell_count_distinct"], "reason": row["unfit"]}
         for row in counted.to_pylist()

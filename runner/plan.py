@@ -213,7 +213,7 @@ class _Packer:
         totals_s = np.bincount(blocks, weights=seconds).tolist()
         limit_s, lot, used_s, position, block = self._limit_s, self._lot, self._used_s, self._position, -1
         lots, positions = array("i"), array("i")
-        for its_block, cost_s in zip(blocks.tolist(), seconds.tolist(), strict=True):
+        for its_block, cost_s in zip(blocks.data, seconds.data, strict=True):
             needed_s = cost_s if its_block == block else totals_s[its_block]
             block = its_block
             if used_s > 0 and used_s + min(needed_s, limit_s) > limit_s + 1e-9:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import bisect
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -136,11 +136,17 @@ class Plan:
         """Every row and column, decoded anew each time: 200 MB for a million rows. `columns` is cheaper."""
         return self.columns(*self.names)
 
-    def columns(self, *names: str, where: pc.Expression | None = None) -> pa.Table:
-        """Some columns in the order of the file, of every row or of those that `where` (of the same columns)
-        keeps; no more than one row group is held besides."""
-        groups = (self._file.read_row_group(n, columns=names) for n in range(self._file.num_row_groups))
-        kept = [group if where is None else group.filter(where) for group in groups]
+    def columns(self, *names: str, where: Callable[[pa.Table], pa.ChunkedArray] | None = None) -> pa.Table:
+        """Some columns in the order of the file, of every row or of those that `where`, which is shown a row
+        group's columns, says true of; no more than one row group is held besides."""
+        # No pc.Expression: filtering a table by one starts an execution engine, 13 ms and threads that keep
+        # memory, for each row group.
+        # No threads: each would keep memory of its own.
+        groups = (
+            self._file.read_row_group(n, columns=names, use_threads=False)
+            for n in range(self._file.num_row_groups)
+        )
+        kept = [group if where is None else group.filter(where(group)) for group in groups]
         return pa.concat_tables(kept).select(names).unify_dictionaries()
 
     @property
@@ -243,7 +249,7 @@ class Plan:
 
     def _todo(self, *names: str) -> pa.Table:
         """Columns of the rows in lots, with the lot's `number` in its node."""
-        table = self.columns("lot", *names, where=pc.field("lot").is_valid())
+        table = self.columns("lot", *names, where=in_a_lot)
         numbers = [self._number(packed) for packed in range(self.lots_per_node)]
         return table.append_column("number", pa.array(numbers, pa.int32()).take(table["lot"]))
 
@@ -294,7 +300,7 @@ class Plan:
     def _read_group(self, group: int) -> dict[int, list[Task]]:
         wanted = [*_TASK_COLUMNS, *CELL_FIELDS]
         rows = self._file.read_row_group(group, columns=list(dict.fromkeys(wanted)))
-        rows = rows.filter(pc.is_valid(rows["lot"]))
+        rows = rows.filter(in_a_lot(rows))
         values = {name: rows[name].to_pylist() for name in rows.column_names}
         cells = [Cell(*fields) for fields in zip(*(values[name] for name in CELL_FIELDS), strict=True)]
         lots: dict[int, list[Task]] = {}
@@ -303,6 +309,16 @@ class Plan:
         for lot, cell, (slot, id_, *rest) in zip(values["lot"], cells, columns, strict=True):
             lots.setdefault(lot, []).append(Task(slot, id_, cell, *rest))
         return lots
+
+
+def in_a_lot(rows: pa.Table) -> pa.ChunkedArray:
+    """Which rows are to be measured, for `Plan.columns`."""
+    return pc.is_valid(rows["lot"])
+
+
+def can_run(rows: pa.Table) -> pa.ChunkedArray:
+    """Which rows are of points that fit the hardware, for `Plan.columns`."""
+    return pc.equal(rows["unfit"], "")
 
 
 def key(digest: str) -> str:
@@ -319,11 +335,30 @@ def read_plan(data: bytes) -> Plan:
     return Plan(header, data)
 
 
+class _Pieces(io.RawIOBase):
+    """A file that keeps what is written in pieces: one that grows is copied on its way, twice its size."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._size
+
+    def write(self, data: Any) -> int:
+        self.pieces.append(bytes(data))
+        self._size += len(self.pieces[-1])
+        return len(self.pieces[-1])
+
+
 class Writer:
     """Writes a plan as its rows come, a row group at a time; `finish` gives the plan."""
 
     def __init__(self) -> None:
-        self._sink = io.BytesIO()
+        self._sink = _Pieces()
         self._file = pq.ParquetWriter(
             self._sink,
             PLAN_SCHEMA,
@@ -344,7 +379,7 @@ class Writer:
         full = {"schema": SCHEMA, **header}
         self._file.add_key_value_metadata({_METADATA_KEY: orjson.dumps(full, option=orjson.OPT_SORT_KEYS)})
         self._file.close()
-        return Plan(full, self._sink.getvalue())
+        return Plan(full, b"".join(self._sink.pieces))
 
     def _write(self) -> None:
         if self._waiting:
