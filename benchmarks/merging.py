@@ -84,7 +84,7 @@ def merge_and_publish(count: int, folder: Path) -> int:
     store = open_store(str(folder / "store"))
     found = engine.read_results(store)
     table = merging.merge(plan, found)
-    tables.publish(store, plan, found, table, planning.a_sweep(count))
+    tables.publish(store, plan, found, table)
     return int(table.num_rows)
 
 

@@ -21,6 +21,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -65,7 +66,7 @@ class Artifact:
     files: Mapping[str, ArtifactFile]
     facts: Mapping[str, Any]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over names and digests of all files: of an export, the graph digest of binary keys."""
         return content_digest({name: file.sha256 for name, file in self.files.items()})

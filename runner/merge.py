@@ -19,6 +19,7 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+import zstandard
 
 from runner import fleet
 from runner.keys import node_of
@@ -81,10 +82,11 @@ class _Reader:
         self._tables: list[pa.Table] = []
         self._waiting: dict[str, Segment] = {}
         self._bytes = 0
+        self._decompressor = zstandard.ZstdDecompressor()
 
     def add(self, key: str, data: bytes) -> None:
         try:
-            segment = decode_segment(data)
+            segment = decode_segment(data, self._decompressor)
         except ValueError as error:
             self._damaged[key] = str(error)
             return

@@ -133,10 +133,11 @@ class Segment:
     rows: int
 
 
-def decode_segment(data: bytes) -> Segment:
-    """Raises ValueError where the bytes are no whole segment of a schema this version reads."""
+def decode_segment(data: bytes, decompressor: zstandard.ZstdDecompressor | None = None) -> Segment:
+    """Raises ValueError where the bytes are no whole segment of a schema this version reads. Who decodes
+    many may lend a `decompressor`: making one takes as long as using it."""
     try:
-        text = zstandard.ZstdDecompressor().decompress(data)
+        text = (decompressor or zstandard.ZstdDecompressor()).decompress(data)
         names_at = text.find(b"\n") + 1
         header = orjson.loads(memoryview(text)[:names_at])
     except (zstandard.ZstdError, orjson.JSONDecodeError) as error:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 ACCEPTED = "Give a folder (runs/today, ~/runs, file:///data/runs) or s3://BUCKET/PREFIX."
 
-_SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]+")
+_SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+"
+_KEY = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET = re.compile(r"(?!.*\.\.)(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -206,7 +207,7 @@ Place = Folder | Bucket | Memory
 
 def is_key(text: str) -> bool:
     """Whether an object may be called so: segments of [A-Za-z0-9._-], no `.` or `..`, one slash between."""
-    return all(_SEGMENT.fullmatch(segment) for segment in text.split("/"))
+    return _KEY.fullmatch(text) is not None
 
 
 def place_of(url: str) -> tuple[Place, str]:
