@@ -76,7 +76,7 @@ CASES = [
         peak_mib=400,
     ),
     Case("plan-1m-one-network", Work("planning:plan_one_network", MILLION), seconds=40, peak_mib=400),
-    Case("zero-work", Work("flow:zero_work", 5_000), (Work("flow:naive", 5_000),), per_second=2_000),
+    Case("zero-work", Work("flow:zero_work", 20_000), (Work("flow:naive", 20_000),), per_second=2_000),
     Case(
         "merge-1m",
         Work("merging:merge", MILLION, prepare="merging:write_store"),

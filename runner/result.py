@@ -8,6 +8,7 @@ the plan. CSV is read more than twice as fast as JSON objects (docs/adr/0007).
 from __future__ import annotations
 
 import io
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,13 +109,12 @@ def encode_segment(header: Mapping[str, Any], results: Sequence[Result]) -> byte
 
     Raises ValueError or TypeError where a value is not of its field's type.
     """
+    columns = zip(*map(operator.attrgetter(*RESULT_SCHEMA.names), results), strict=True)
     rows = pa.table(
         {
             # From pandas' point of view NaN is no value.
-            field.name: pa.array(
-                [getattr(result, field.name) for result in results], field.type, from_pandas=True
-            )
-            for field in RESULT_SCHEMA
+            field.name: pa.array(column, field.type, from_pandas=True)
+            for field, column in zip(RESULT_SCHEMA, columns, strict=True)
         }
     )
     sink = io.BytesIO()
