@@ -98,7 +98,6 @@ class Observed:
     """All children of one Sweep. `nodes` are those with devices, by name: how many (for pinned targets)."""
 
     jobs: Mapping[str, JobSeen] = field(default_factory=dict)
-    foreign: Sequence[str] = ()
     nodes: Mapping[str, int] = field(default_factory=dict)
 
     def waiting(self) -> str:
@@ -149,23 +148,15 @@ def pods_wanted(jobs: Iterable[Object]) -> list[str]:
 
 
 def observe(
-    sweep: Object, jobs: Iterable[Object], pods: Iterable[Object] = (), nodes: Mapping[str, int] | None = None
+    jobs: Iterable[Object], pods: Iterable[Object] = (), nodes: Mapping[str, int] | None = None
 ) -> Observed:
-    """Children of `sweep`; a Job of another owner under a name of ours is `foreign`."""
-    uid = sweep["metadata"]["uid"]
+    """The `jobs` of one Sweep, which are those that name it as their owner, and pods of them."""
     by_job: dict[str, list[PodSeen]] = {}
     for pod in sorted(pods, key=lambda p: str(p["metadata"].get("creationTimestamp", ""))):
         seen = _pod(pod)
         by_job.setdefault(seen.job, []).append(seen)
-    found: dict[str, JobSeen] = {}
-    foreign = []
-    for job in jobs:
-        name = job["metadata"]["name"]
-        if any(owner.get("uid") == uid for owner in job["metadata"].get("ownerReferences", ())):
-            found[name] = _job(job, by_job.get(name, ()))
-        else:
-            foreign.append(name)
-    return Observed(found, tuple(foreign), nodes or {})
+    seen_jobs = (_job(job, by_job.get(job["metadata"]["name"], ())) for job in jobs)
+    return Observed({job.name: job for job in seen_jobs}, nodes or {})
 
 
 def _job(job: Object, pods: Sequence[PodSeen]) -> JobSeen:

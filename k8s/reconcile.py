@@ -97,7 +97,7 @@ class Reconciler:
     async def _observe(self, sweep: Object) -> Observed:
         jobs = self._jobs.owned_by(sweep["metadata"]["uid"])
         pods = await self._pods(sweep, jobs)
-        return observe(sweep, jobs, pods, await self._device_nodes(sweep))
+        return observe(jobs, pods, await self._device_nodes(sweep))
 
     async def _pods(self, sweep: Object, jobs: Sequence[Object]) -> list[Object]:
         """Pods of the Jobs that a decision wants to know more of. By the uid of their Job: a Job that is run

@@ -81,12 +81,7 @@ class Turn:
         return None if job is None or job.deleting else job
 
     def create(self, manifest: dict[str, Any]) -> None:
-        name = manifest["metadata"]["name"]
-        if name in self.seen.foreign:
-            self.event("NameTaken", f"Job {name} is not of this Sweep; delete it to go on", "Warning")
-            self.again_in(RECHECK_S)
-        else:
-            self.act(Create(manifest))
+        self.act(Create(manifest))
 
     def run_again(self, job: JobSeen) -> None:
         """Its message is lost; the work is safe to repeat."""

@@ -417,17 +417,6 @@ def test_a_spec_that_cannot_be_used_is_said_with_every_problem_and_repaired_by_a
     assert at.run()["phase"] == "Complete"
 
 
-def test_a_foreign_job_of_the_same_name_is_named_and_left_alone():
-    at = world()
-    decision = at.decide()
-    name = decision.actions[0].manifest["metadata"]["name"]
-    at.jobs[name] = {"metadata": {"name": name, "uid": "x", "labels": {}}, "spec": {}, "status": {}}
-    decision = at.decide()
-    assert not decision.actions
-    assert decision.events[0].reason == "NameTaken"
-    assert name in decision.events[0].message
-
-
 def test_a_deleted_sweep_is_left_to_the_garbage_collector():
     at = world()
     at.passes()

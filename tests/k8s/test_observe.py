@@ -2,12 +2,12 @@ import pytest
 
 from k8s import names
 from k8s.observe import device_nodes, indexes, observe, pods_wanted
-from tests.k8s.world import node, sweep
+from tests.k8s.world import node
 
 
-def job(name="j", *, stage=names.MEASURE, owner="u-1", spec=None, **status):
+def job(name="j", *, stage=names.MEASURE, spec=None, **status):
     labels = {names.LABEL_STAGE: stage, names.LABEL_WAVE: "3", names.LABEL_ROUND: "2", names.LABEL_PLAN: "p"}
-    meta = {"name": name, "uid": f"uid-{name}", "labels": labels, "ownerReferences": [{"uid": owner}]}
+    meta = {"name": name, "uid": f"uid-{name}", "labels": labels}
     return {
         "metadata": meta,
         "spec": spec or {"completionMode": "Indexed", "completions": 9},
@@ -31,7 +31,7 @@ def test_a_job_is_sorted_into_what_decisions_need():
             "lastTransitionTime": "2026-01-01T00:00:00Z",
         }
     ]
-    seen = observe(sweep(), [job(completedIndexes="0-5", failedIndexes="6,8", conditions=done)]).jobs["j"]
+    seen = observe([job(completedIndexes="0-5", failedIndexes="6,8", conditions=done)]).jobs["j"]
     assert (seen.stage, seen.wave, seen.round, seen.completions) == ("measure", 3, 2, 9)
     assert (seen.succeeded, seen.failed, seen.ended, seen.finished, seen.reason) == (
         6,
@@ -47,14 +47,8 @@ def test_labels_written_by_hand_do_not_stop_a_pass():
     odd = job()
     odd["metadata"]["labels"][names.LABEL_WAVE] = "x"
     del odd["metadata"]["labels"][names.LABEL_ROUND]
-    seen = observe(sweep(), [odd]).jobs["j"]
+    seen = observe([odd]).jobs["j"]
     assert (seen.wave, seen.round) == (0, 1)
-
-
-def test_jobs_of_other_owners_are_foreign():
-    seen = observe(sweep(), [job("mine"), job("theirs", owner="u-9")])
-    assert list(seen.jobs) == ["mine"]
-    assert seen.foreign == ("theirs",)
 
 
 def test_pods_are_read_only_where_a_decision_needs_them():
@@ -92,25 +86,20 @@ def held(**state):
     ],
 )
 def test_why_a_pod_waits(status, waiting):
-    assert observe(sweep(), [job()], [pod("Pending", **status)]).waiting() == waiting
+    assert observe([job()], [pod("Pending", **status)]).waiting() == waiting
 
 
 def test_why_a_job_whose_pods_fail_does_not_go_on():
     """Only while nothing of it runs: one bad pod of many holds up nothing."""
     said = {"state": {"terminated": {"exitCode": 3, "message": '{"error": "the store refuses the key"}'}}}
     failed = pod("Failed", containerStatuses=[said])
-    assert (
-        observe(sweep(), [job(active=0)], [failed]).waiting()
-        == "measure is tried again: the store refuses the key"
-    )
-    assert observe(sweep(), [job(active=1, ready=1)], [failed]).waiting() == ""
+    assert observe([job(active=0)], [failed]).waiting() == "measure is tried again: the store refuses the key"
+    assert observe([job(active=1, ready=1)], [failed]).waiting() == ""
 
 
 def test_a_message_that_is_no_json_is_lost_and_the_reason_of_a_failure_is_kept():
     terminated = {"exitCode": 137, "reason": "OOMKilled", "message": "garbage{"}
-    seen = observe(
-        sweep(), [job()], [pod("Failed", containerStatuses=[{"state": {"terminated": terminated}}])]
-    )
+    seen = observe([job()], [pod("Failed", containerStatuses=[{"state": {"terminated": terminated}}])])
     found = seen.jobs["j"].pods[0]
     assert (found.exit_code, found.message, found.reason) == (137, None, "OOMKilled")
     assert seen.jobs["j"].error() == "OOMKilled"
@@ -120,7 +109,7 @@ def test_only_faults_of_the_node_are_strikes():
     def ended(code):
         return pod("Failed", containerStatuses=[{"state": {"terminated": {"exitCode": code}}}])
 
-    seen = observe(sweep(), [job()], [ended(3), ended(3), ended(137), ended(1)])
+    seen = observe([job()], [ended(3), ended(3), ended(137), ended(1)])
     assert seen.strikes(2) == {"n1": 2}
     assert seen.strikes(1) == {}
 

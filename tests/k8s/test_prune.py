@@ -82,11 +82,11 @@ def pod() -> dict[str, Any]:
 
 
 def test_a_job_and_its_pods_are_observed_alike_before_and_after() -> None:
-    owner, one = sweep(), job()
+    one = job()
     failed = pod()
     failed["metadata"]["labels"]["batch.kubernetes.io/job-name"] = one["metadata"]["name"]
-    seen = observe(owner, [one], [failed])
-    assert observe(prune.sweep(owner), [prune.job(one)], [prune.pod(failed)]) == seen
+    seen = observe([one], [failed])
+    assert observe([prune.job(one)], [prune.pod(failed)]) == seen
     assert seen.jobs[one["metadata"]["name"]].pods[0].exit_code == 3
     assert pods_wanted([prune.job(one)]) == pods_wanted([one]) != []
 

@@ -60,7 +60,7 @@ class World:
     def decide(self) -> Decision:
         wanted = pods_wanted(self.jobs.values())
         pods = [pod for name in wanted for pod in self.pods.get(name, ())]
-        seen = observe(self.sweep, self.jobs.values(), pods, device_nodes(self.nodes, RESOURCE, {}))
+        seen = observe(self.jobs.values(), pods, device_nodes(self.nodes, RESOURCE, {}))
         return decide(copy.deepcopy(self.sweep), seen, self.now, DEFAULTS)
 
     def passes(self, most: int = 20) -> Decision:
