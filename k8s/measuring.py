@@ -21,7 +21,8 @@ def done(turn: Turn, facts: PlanFacts) -> bool:
     finished = _pinned(turn, facts) if facts.targets else _in_waves(turn, facts)
     ended = sum(job.ended for job in turn.of_plan(facts, names.MEASURE))
     if not finished:
-        turn.phase("Measuring", f"round {turn.draft.round}: {ended} of {facts.lots} lots")
+        told = account.in_steps(facts, ended)
+        turn.phase("Measuring", f"round {turn.draft.round}: {told} of {facts.lots} lots")
     return finished and not turn.failed
 
 

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from k8s.api import PAGE, Api, connect
 from k8s.api_errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
 from k8s.resources import CALLS, EVENTS, JOBS, LEASES, SWEEPS, rules
 from tests.cluster.cluster import Cluster
-from tests.ports import free_ports
+from tests.cluster.program import Program
 
 pytestmark = pytest.mark.cluster
-ROOT = Path(__file__).parents[2]
 LABELS = {"app.kubernetes.io/managed-by": "aicsweep"}
 
 
@@ -209,68 +202,22 @@ def test_its_rights_are_enough_for_each_of_its_calls(
 # --- processes
 
 
-class Process:
-    """A controller; its log and its port."""
-
-    def __init__(self, popen: subprocess.Popen[bytes], log: Path, port: int) -> None:
-        self.popen, self.log, self.port = popen, log, port
-
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-
-    def leading(self) -> bool:
-        return any(line["message"] == "leading" for line in self.lines())
-
-    def ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    def count(self, name: str, **labels: str) -> float:
-        """The sum of a metric over the series with these labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
-            families = text_string_to_metric_families(answer.read().decode())
-            samples = [sample for family in families for sample in family.samples]
-        return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.popen.send_signal(number)
-        return self.popen.wait(60)
-
-
 @pytest.fixture
 def controllers(
     sweeps: Cluster, namespace: str, tmp_path: Path, with_its_rights: Path
-) -> Iterator[Callable[[str], Process]]:
+) -> Iterator[Callable[[str], Program]]:
     """Starts controllers of this test's namespace, by their identity; each with the rights of CALLS only."""
-    started: list[Process] = []
+    started: list[Program] = []
 
-    def start(identity: str) -> Process:
-        (port,) = free_ports(1)
-        environment = {
-            "AICSWEEP_BUILD_IMAGE": "build",
-            "AICSWEEP_MEASURE_IMAGE": "measure",
-            "AICSWEEP_NAMESPACES": namespace,
-            "AICSWEEP_LEASE_NAMESPACE": namespace,
-            "AICSWEEP_LEASE_S": "4",
-            "AICSWEEP_LISTEN": f"127.0.0.1:{port}",
-            "AICSWEEP_IDENTITY": identity,
-            "KUBECONFIG": str(with_its_rights),
-        }
-        log = tmp_path / f"{identity}.log"
-        with log.open("wb") as out:
-            popen = subprocess.Popen(
-                [sys.executable, "-m", "k8s"], cwd=ROOT, env={**os.environ, **environment}, stderr=out
-            )
-        started.append(Process(popen, log, port))
+    def start(identity: str) -> Program:
+        settings = {"namespaces": namespace, "lease_namespace": namespace, "lease_s": "4"}
+        started.append(Program(with_its_rights, tmp_path, identity, **settings))
         return started[-1]
 
     yield start
-    for process in started:
-        process.popen.kill()
-        process.popen.wait()
+    for program in started:
+        program.popen.kill()
+        program.popen.wait()
 
 
 def jobs_of(cluster: Cluster, namespace: str) -> list[str]:
@@ -283,7 +230,7 @@ def status_of(cluster: Cluster, namespace: str, name: str = "small") -> dict[str
 
 
 def test_a_sweep_is_planned_suspended_and_ends_without_a_word_of_refusal(
-    sweeps: Cluster, namespace: str, controllers: Callable[[str], Process]
+    sweeps: Cluster, namespace: str, controllers: Callable[[str], Program]
 ) -> None:
     process = controllers("one")
     until(process.ready)
@@ -305,7 +252,7 @@ def test_a_sweep_is_planned_suspended_and_ends_without_a_word_of_refusal(
 
 
 def test_a_pass_that_finds_nothing_new_writes_nothing(
-    sweeps: Cluster, namespace: str, controllers: Callable[[str], Process]
+    sweeps: Cluster, namespace: str, controllers: Callable[[str], Program]
 ) -> None:
     """Also when the server has added defaults to what was written."""
     process = controllers("one")
@@ -326,7 +273,7 @@ def test_a_pass_that_finds_nothing_new_writes_nothing(
 
 
 def test_a_foreign_job_is_named_where_its_user_looks(
-    sweeps: Cluster, namespace: str, controllers: Callable[[str], Process]
+    sweeps: Cluster, namespace: str, controllers: Callable[[str], Program]
 ) -> None:
     process = controllers("one")
     sweeps.apply(sweep(), namespace=namespace)
@@ -344,28 +291,28 @@ def test_a_foreign_job_is_named_where_its_user_looks(
 
 
 def test_another_one_takes_over_from_one_that_was_killed_or_ended(
-    sweeps: Cluster, namespace: str, controllers: Callable[[str], Process]
+    sweeps: Cluster, namespace: str, controllers: Callable[[str], Program]
 ) -> None:
     one = controllers("one")
-    until(one.leading)
+    until(one.led_at)
     two = controllers("two")
     until(two.ready, "one that does not lead is ready too")
-    assert not two.leading()
+    assert not two.led_at()
     one.end(signal.SIGKILL)
-    until(two.leading)
+    until(two.led_at)
     three = controllers("three")
     until(three.ready)
     assert two.end() == 0
-    until(three.leading)
+    until(three.led_at)
     sweeps.apply(sweep(), namespace=namespace)
     until(lambda: jobs_of(sweeps, namespace))
 
 
 def test_an_api_server_that_was_away_is_no_reason_to_end(
-    sweeps: Cluster, namespace: str, controllers: Callable[[str], Process]
+    sweeps: Cluster, namespace: str, controllers: Callable[[str], Program]
 ) -> None:
     process = controllers("one")
-    until(process.leading)
+    until(process.led_at)
     sweeps.apply(sweep(), namespace=namespace)
     until(lambda: jobs_of(sweeps, namespace))
     sweeps.stop("kube-apiserver")

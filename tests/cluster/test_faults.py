@@ -279,6 +279,17 @@ def jobs_deleted(scene: Scene) -> None:
 
 
 @play
+def merge_job_deleted(scene: Scene) -> None:
+    """While it writes the table."""
+    fault = scene.fault("hang", stage="merge", at_write=2)
+    scene.apply()
+    until(lambda: fault.struck, timeout_s=90)
+    (job,) = scene.jobs("merge")
+    scene.kubectl("delete", "job", "--wait=false", job["metadata"]["name"])
+    scene.ends_well()
+
+
+@play
 def foreign_job(scene: Scene) -> None:
     """Somebody else's Job has the name: it is left alone, and the status says what to do."""
     scene.controller.kill()

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k8s import names
-from k8s.account import coarse
 from k8s.actions import Create, Delete
 from tests.k8s.world import World, node
 
@@ -443,10 +442,3 @@ def test_counts_never_fall_before_the_merge():
         at.passes()
         seen.append(at.sweep["status"]["cells"]["done"])
     assert seen == [0, 15, 30, 30, 35]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(1, "10s"), (52, "50s"), (90, "2m"), (3599, "1h"), (12_000, "3h20m")]
-)
-def test_coarse(seconds, text):
-    assert coarse(seconds) == text

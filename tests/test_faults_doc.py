@@ -1,0 +1,31 @@
+"""docs/faults.md names tests that are there, and every fault that is tested."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.cluster import test_faults, test_flow
+
+DOCUMENT = Path(__file__).parents[1] / "docs/faults.md"
+PLAYS = {"test_faults": test_faults.play.names, "test_flow": test_flow.play.names}
+
+
+def named() -> set[tuple[str, str]]:
+    """(module, play) of each test in the table; a module holds until another one is named."""
+    found = set()
+    for row in re.findall(r"^\|.*\| (`.*`) \|$", DOCUMENT.read_text(), re.MULTILINE):
+        module = ""
+        for name in re.findall(r"`([^`]+)`", row):
+            if ": " in name:
+                module, _, name = name.partition(": ")
+            found.add((module, name))
+    return found
+
+
+def test_each_named_test_exists() -> None:
+    assert named() <= {(module, name) for module, names in PLAYS.items() for name in names}
+
+
+def test_each_tested_fault_is_named() -> None:
+    assert {("test_faults", name) for name in test_faults.play.names} <= named()
