@@ -8,7 +8,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 TORCH_VERSIONS := $(shell sed -nE 's/^((torch|torchvision)==[^ ]+).*/\1/p' requirements/export.txt 2>/dev/null)
 
-.PHONY: help setup demo test lint typecheck generate verify bench cluster-up cluster-down cluster-demo clean
+.PHONY: help setup demo test lint typecheck generate verify bench bench-cluster cluster-up cluster-down cluster-demo clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -63,6 +63,9 @@ generate: .venv/.core  ## Make what is made from other files: CRD, schemas, refe
 
 verify: .venv/.dev  ## Check that what is made from other files is not stale
 	@$(BIN)/python -m pytest -q tests/test_requirements.py tests/k8s/test_generate.py
+
+bench-cluster: .venv/.dev  ## The controller on a real API server with simulated nodes, against its goals (10 minutes or more)
+	@$(BIN)/python -m benchmarks.cluster
 
 bench: .venv/.dev  ## Speed, each as a ratio to a naive reference measured in the same run
 	@$(BIN)/python -m benchmarks
