@@ -13,6 +13,8 @@ from k8s.turn import Turn
 
 OPEN_WAVES = 2
 COMPILED_AHEAD = 2
+# About so often a wave is given more devices.
+WIDENINGS = 4
 STRIKES_TO_EXCLUDE = 2
 
 
@@ -31,11 +33,12 @@ def _in_waves(turn: Turn, facts: PlanFacts) -> bool:
     excluded = _excluded(turn)
     opened = unstarted = 0
     canary_open = False
+    spare = turn.limits.parallelism - _held(turn, facts)
     for wave in waves(facts, turn.limits.parallelism):
         job = turn.seen.jobs.get(names.job(turn.sweep, facts.plan, names.MEASURE, wave.number))
         if job is not None:
             if not turn.ended(job):
-                _widen(turn, job, opened)
+                spare -= _widen(turn, job, spare)
                 opened += 1
                 canary_open = canary_open or (wave.number == 0 and facts.canary > 0)
             elif (
@@ -52,8 +55,10 @@ def _in_waves(turn: Turn, facts: PlanFacts) -> bool:
         if unstarted > COMPILED_AHEAD:
             break
         compiled = _compiled(turn, facts, wave)
-        spare = turn.limits.parallelism - _held(turn, facts)
         if not compiled or unstarted > 1 or canary_open or opened >= OPEN_WAVES or spare < 1:
+            continue
+        if opened and turn.model.spec.pods.queue_name:
+            # It could not be widened later.
             continue
         if not account.within_budget(turn, facts, wave):
             break
@@ -79,12 +84,17 @@ def _held(turn: Turn, facts: PlanFacts) -> int:
     return sum(min(job.completions - job.ended, job.parallelism) for job in open_)
 
 
-def _widen(turn: Turn, job: JobSeen, opened_before: int) -> None:
-    """A wave that began beside another gets all of the parallelism when it is alone. Kueue owns that field
-    where it is used."""
-    wanted = min(turn.limits.parallelism, job.completions)
-    if not opened_before and job.parallelism < wanted and not turn.model.spec.pods.queue_name:
-        turn.act(Patch(job.name, {"spec": {"parallelism": wanted}}))
+def _widen(turn: Turn, job: JobSeen, spare: int) -> int:
+    """A wave that began beside another gets what that one leaves free: a quarter of the parallelism at a time,
+    so that it is written seldom, or all that is free where there is no more. How much it got. Kueue owns the
+    field where it is used."""
+    limit = turn.limits.parallelism
+    more = min(spare, job.completions - job.ended - job.parallelism)
+    alone = job.parallelism + spare == limit
+    if more <= 0 or turn.model.spec.pods.queue_name or not (alone or more >= limit // WIDENINGS):
+        return 0
+    turn.act(Patch(job.name, {"spec": {"parallelism": job.parallelism + more}}))
+    return more
 
 
 def _excluded(turn: Turn) -> list[str]:
