@@ -70,8 +70,17 @@ def _waits(program: Program, of: str) -> Figure:
     most = next((bound for bound, number in within.items() if number >= passes), float("inf"))
     cpu_ms = 1000 * program.cpu_s() / passes
     late = f"{passes - within[1.0]:g} over 1 s, {passes - within[2.0]:g} over 2 s"
-    text = f"{of}; {late}; CPU {cpu_ms:.1f} ms a pass"
+    text = f"{of}; {late}; CPU {cpu_ms:.1f} ms a pass, API server {_write_ms(program):.0f} ms a write"
     return Figure("wait for a pass, none longer than", most, "s", 2, passes, text)
+
+
+def _write_ms(program: Program) -> float:
+    """How long the server took to answer, on average: whether it was the one to be waited for."""
+    name, verbs = "aicsweep_api_call_seconds", ("create", "patch")
+    seconds, count = (
+        sum(program.count(f"{name}_{of}", verb=verb) for verb in verbs) for of in ("sum", "count")
+    )
+    return 1000 * seconds / count
 
 
 def _taking_over(stage: Stage, times: int = 6) -> Iterator[float]:
