@@ -51,7 +51,7 @@ class Picture:
 
 
 def picture(sweep: Object, jobs: Iterable[Object], pods: Iterable[Object], now: datetime) -> Picture:
-    return Picture(sweep, observe(sweep, jobs, pods), now)
+    return Picture(sweep, observe(jobs, pods), now)
 
 
 def condition(sweep: Object, name: str) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.cluster.watch import Timeline
 from k8s import names
+from tests.cluster import program
 from tests.cluster.cluster import Cluster, until
 from tests.cluster.program import Program
 from tests.cluster.rig import Rig
@@ -36,17 +37,19 @@ class Stage:
         self._controllers += 1
         store = str(self.rig.store(NAMESPACE))
         given = {"store": store, "lease_namespace": NAMESPACE, "lease_s": "4", **settings}
-        return Program(self.cluster.kubeconfig, self._folder, f"controller-{self._controllers}", **given)
+        return program.start(
+            self.cluster.kubeconfig, self._folder, f"controller-{self._controllers}", **given
+        )
 
     @contextmanager
     def controller(self, **settings: str) -> Iterator[Program]:
         """One that leads; killed in the end."""
-        program = self.start(**settings)
+        started = self.start(**settings)
         try:
-            until(program.led_at)
-            yield program
+            until(started.led_at)
+            yield started
         finally:
-            program.end(9)
+            started.end(9)
 
     # -- Sweeps
 

@@ -20,27 +20,10 @@ _ROOT = Path(__file__).parents[2]
 
 
 class Program:
-    """`python -m k8s`; its log lies in `folder`. `settings` by the variables' names without their prefix, in
-    lower case."""
+    """`python -m k8s`."""
 
-    def __init__(self, kubeconfig: Path, folder: Path, identity: str, **settings: str) -> None:
-        (self._port,) = free_ports(1)
-        given = {
-            "build_image": "build",
-            "measure_image": "measure",
-            "listen": f"127.0.0.1:{self._port}",
-            "identity": identity,
-            **settings,
-        }
-        variables = {f"AICSWEEP_{name.upper()}": value for name, value in given.items()}
-        self.log = folder / f"{identity}.log"
-        with self.log.open("wb") as out:
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "k8s"],
-                cwd=_ROOT,
-                env={**os.environ, **variables, "KUBECONFIG": str(kubeconfig)},
-                stderr=out,
-            )
+    def __init__(self, popen: subprocess.Popen[bytes], log: Path, port: int) -> None:
+        self.popen, self.log, self._port = popen, log, port
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
@@ -78,3 +61,25 @@ class Program:
         """Its exit code."""
         self.popen.send_signal(number)
         return self.popen.wait(60)
+
+
+def start(kubeconfig: Path, folder: Path, identity: str, **settings: str) -> Program:
+    """One whose log lies in `folder`. `settings` by the variables' names without their prefix, in lower case."""
+    (port,) = free_ports(1)
+    given = {
+        "build_image": "build",
+        "measure_image": "measure",
+        "listen": f"127.0.0.1:{port}",
+        "identity": identity,
+        **settings,
+    }
+    variables = {f"AICSWEEP_{name.upper()}": value for name, value in given.items()}
+    log = folder / f"{identity}.log"
+    with log.open("wb") as out:
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "k8s"],
+            cwd=_ROOT,
+            env={**os.environ, **variables, "KUBECONFIG": str(kubeconfig)},
+            stderr=out,
+        )
+    return Program(popen, log, port)

@@ -20,8 +20,9 @@ import yaml
 from k8s.resources import CALLS, LEASES, RESOURCES, Call, rules
 from tests.chart.helm import CHART, Helm, HelmFailed
 from tests.cluster.cluster import Cluster, KubectlFailed, running
+from tests.cluster.program import Program
 from tests.cluster.rig import CLUSTER, Rig, rigged
-from tests.cluster.test_controller import Process, until
+from tests.cluster.test_controller import until
 from tests.ports import free_ports
 
 pytestmark = pytest.mark.cluster
@@ -211,7 +212,7 @@ def installed(request: pytest.FixtureRequest, played: Rig, helm: Helm) -> Iterat
 
 
 @contextmanager
-def controller(cluster: Cluster, namespace: str, folder: Path, **settings: str) -> Iterator[Process]:
+def controller(cluster: Cluster, namespace: str, folder: Path, **settings: str) -> Iterator[Program]:
     """A process with the Deployment's environment and a token of its service account."""
     spec = cluster.get("deployment", "aicsweep-controller", "-n", namespace)["spec"]["template"]["spec"]
     environment = {each["name"]: each.get("value", "pod") for each in spec["containers"][0]["env"]}
@@ -230,7 +231,7 @@ def controller(cluster: Cluster, namespace: str, folder: Path, **settings: str) 
             [sys.executable, "-m", "k8s"], cwd=ROOT, env={**os.environ, **environment}, stderr=log
         )
     try:
-        yield Process(popen, folder / "log", port)
+        yield Program(popen, folder / "log", port)
     finally:
         popen.kill()
         popen.wait()

@@ -15,6 +15,7 @@ import pytest
 from k8s.api import PAGE, Api, connect
 from k8s.api_errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
 from k8s.resources import CALLS, EVENTS, JOBS, LEASES, SWEEPS, rules
+from tests.cluster import program
 from tests.cluster.cluster import Cluster
 from tests.cluster.program import Program
 
@@ -211,13 +212,13 @@ def controllers(
 
     def start(identity: str) -> Program:
         settings = {"namespaces": namespace, "lease_namespace": namespace, "lease_s": "4"}
-        started.append(Program(with_its_rights, tmp_path, identity, **settings))
+        started.append(program.start(with_its_rights, tmp_path, identity, **settings))
         return started[-1]
 
     yield start
-    for program in started:
-        program.popen.kill()
-        program.popen.wait()
+    for each in started:
+        each.popen.kill()
+        each.popen.wait()
 
 
 def jobs_of(cluster: Cluster, namespace: str) -> list[str]:
