@@ -19,7 +19,7 @@ from k8s.facts import MergeFacts, PlanFacts, merge_facts, plan_facts
 from k8s.jobs import Defaults
 from k8s.observe import FAILED, JobSeen, Observed
 from k8s.turn import RECHECK_S, Turn
-from runner.errors import BadInput, Problem
+from runner.errors import BadInput, Problem, counted
 from runner.spec import Sweep
 from runner.sweepfile import sweep_from_object
 
@@ -101,7 +101,7 @@ def _plan(turn: Turn) -> PlanFacts | None:
 def _export(turn: Turn, facts: PlanFacts) -> bool:
     if not facts.exports or turn.model.spec.execution == "combined":
         return True
-    turn.phase("Exporting", f"{facts.exports} models")
+    turn.phase("Exporting", counted(facts.exports, "model"))
     job = turn.job(names.job(turn.sweep, facts.plan, names.EXPORT), jobs.export_job(turn.child, facts))
     return job is not None and turn.ended(job)
 
@@ -138,7 +138,7 @@ def _end_round(turn: Turn, facts: PlanFacts, found: MergeFacts) -> None:
         turn.end(draft.FAILED, "OverBudget" if over else "CanaryFailed", turn.stop)
     elif found.wanted and facts.lots and turn.draft.round < turn.limits.rounds:
         turn.draft.status["round"] = turn.draft.round + 1
-        turn.event("Round", f"{found.wanted} slots are still wanted, round {turn.draft.round} begins")
+        turn.event("Round", f"still wanted: {counted(found.wanted, 'slot')}; round {turn.draft.round} begins")
         turn.again_in(0)
     else:
         bad = sum(found.counts.get(name, 0) for name in ("failed", "infeasible", "missing"))

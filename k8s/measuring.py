@@ -10,6 +10,7 @@ from k8s.facts import PlanFacts, Wave, waves
 from k8s.observe import JobSeen
 from k8s.status import MOST_EXCLUDED
 from k8s.turn import Turn
+from runner.errors import counted
 
 OPEN_WAVES = 2
 COMPILED_AHEAD = 2
@@ -24,7 +25,7 @@ def done(turn: Turn, facts: PlanFacts) -> bool:
     ended = sum(job.ended for job in turn.of_plan(facts, names.MEASURE))
     if not finished:
         told = account.in_steps(facts, ended)
-        turn.phase("Measuring", f"round {turn.draft.round}: {told} of {facts.lots} lots")
+        turn.phase("Measuring", f"round {turn.draft.round}: {told} of {counted(facts.lots, 'lot')}")
     return finished and not turn.failed
 
 

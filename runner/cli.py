@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner import __version__, cli_host, cli_pod
-from runner.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, AicsweepError, StoreError
+from runner.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, AicsweepError, StoreError, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,11 +116,10 @@ def run(file: Path, backend: str | None, weights: str | None, store: str | None,
             sys.exit(EXIT_INTERRUPTED)
     counts = merge.counts(outcome.table)
     _print_table(tables.to_frame(outcome.table), "table", best=False, wide=False)
-    reused = f", {outcome.reused} slots were measured before and not again" if outcome.reused else ""
-    click.echo(
-        f"measured {outcome.measured} slots{reused}: {', '.join(f'{n} {s}' for s, n in counts.items() if n)}",
-        err=True,
-    )
+    known = "slot was" if outcome.reused == 1 else "slots were"
+    reused = f", {outcome.reused} {known} measured before and not again" if outcome.reused else ""
+    found = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
+    click.echo(f"measured {counted(outcome.measured, 'slot')}{reused}: {found}", err=True)
     click.echo(
         f"table: {place.home.url}/{outcome.table_folder}/  (table.parquet, table.csv, summary.md)", err=True
     )

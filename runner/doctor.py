@@ -21,7 +21,7 @@ import orjson
 import psutil
 
 from runner import __version__, scratch
-from runner.errors import AicsweepError, Infrastructure
+from runner.errors import AicsweepError, Infrastructure, counted
 
 if TYPE_CHECKING:
     from runner.backends.qaic import device, sdk
@@ -132,7 +132,7 @@ def _weights() -> Iterator[Check]:
         path = Path(folder).expanduser()
         count = len(list(path.glob(pattern))) if path.is_dir() else 0
         if count:
-            yield Check("weights", "ok", f"{count} models in {path}")
+            yield Check("weights", "ok", f"{counted(count, 'model')} in {path}")
         else:
             remedy = f"`weights: pretrained` downloads them; offline, copy them and set {name}"
             yield Check("weights", "warn", f"none in {path}", remedy)

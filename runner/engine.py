@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from runner import admission, devices, ledger, merge, plan
 from runner.build import Made, compile_, export, report_of, requests_of
-from runner.errors import EXIT_INFRASTRUCTURE, EXIT_OK, EXIT_SLOTS_FAILED
+from runner.errors import EXIT_INFRASTRUCTURE, EXIT_OK, EXIT_SLOTS_FAILED, counted
 from runner.lots import Tally, measure
 from runner.plan import Plan
 from runner.result import FAILED, INFEASIBLE, MISSING, OK, SEGMENT_SUFFIX
@@ -67,7 +67,8 @@ def run(place: Workplace) -> Outcome:
         lots = current.by_lot()
         tasks = [task for some in lots.values() for task in some]
         place.reporter.say(
-            f"round {number}: {len(tasks)} slots in {len(lots)} lots, plan {current.digest[:12]}"
+            f"round {number}: {counted(len(tasks), 'slot')} in {counted(len(lots), 'lot')},"
+            f" plan {current.digest[:12]}"
         )
         made = compile_(place, tasks, export(place, current.exports()))
         canary = [task for lot in range(current.canary) for task in lots[lot]]

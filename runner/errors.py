@@ -52,6 +52,11 @@ class Problem:
         return f"{text}\n    {self.remedy}" if self.remedy else text
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 slot`, `2 slots`; for nouns that take an s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 class BadInput(AicsweepError):
     """The input can't be used. Holds all of its problems, sorted by path, never just the first."""
 
@@ -62,7 +67,7 @@ class BadInput(AicsweepError):
         self.source = source
         count = len(self.problems)
         head = f"{source}: " if source else ""
-        head += "1 problem" if count == 1 else f"{count} problems"
+        head += counted(count, "problem")
         super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]))
 
     def __reduce__(self) -> tuple[object, ...]:

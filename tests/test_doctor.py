@@ -116,4 +116,4 @@ def test_weights_that_are_there_are_counted(tmp_path: Path, monkeypatch: pytest.
     (checkpoints / "resnet50-1.pth").touch()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     texts = [check.text for check in doctor.examine(None, None) if check.name == "weights"]
-    assert f"1 models in {checkpoints}" in texts
+    assert f"1 model in {checkpoints}" in texts
