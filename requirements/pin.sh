@@ -12,6 +12,8 @@ compile --all-extras --group ../pyproject.toml:dev --group ../pyproject.toml:boo
 compile -c all.txt ../pyproject.toml -o core.txt
 compile -c all.txt --extra export ../pyproject.toml -o export.txt
 compile -c all.txt --group ../pyproject.toml:bootstrap -o uv.txt
+compile -c all.txt --extra controller ../pyproject.toml -o controller.txt
+compile -c all.txt --group ../pyproject.toml:images -o images.txt
 grep -oE '^(torch|torchvision|triton|cuda-[a-z0-9-]+|nvidia-[a-z0-9-]+)==' export.txt | tr -d = | sed 's/^/--no-emit-package /' |
   xargs "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
     -c all.txt --extra export ../pyproject.toml -o export-without-torch.txt

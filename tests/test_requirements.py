@@ -25,6 +25,8 @@ def wanted(*extras: str) -> list[Requirement]:
         ("core", wanted()),
         ("export", wanted("export")),
         ("dev", [*wanted("export", "controller"), *map(Requirement, PROJECT["dependency-groups"]["dev"])]),
+        ("controller", wanted("controller")),
+        ("images", list(map(Requirement, PROJECT["dependency-groups"]["images"]))),
         ("uv", list(map(Requirement, PROJECT["dependency-groups"]["bootstrap"]))),
     ],
 )
@@ -39,5 +41,6 @@ def test_every_requirement_is_pinned_within_its_bounds(name, needed):
     assert "://" not in text
 
 
-def test_core_has_no_torch():
-    assert "torch" not in (ROOT / "requirements" / "core.txt").read_text()
+@pytest.mark.parametrize("name", ["core", "controller"])
+def test_what_measures_and_what_controls_has_no_torch(name):
+    assert "torch" not in (ROOT / "requirements" / f"{name}.txt").read_text()

@@ -2,7 +2,8 @@
 
 etcd, Kubernetes and kwok are built with Go from modules whose versions and hashes stand in `recipe/`;
 kubectl and helm come out of a Python package that ships both. A part is kept below a hash of its
-recipe, so that a new version of one is made anew and the others stay.
+recipe, so that a new version of one is made anew and the others stay. What only real nodes need
+(`NODE_PARTS`: kubelet, containerd, a device plugin) is not made for simulated ones.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ class Part:
     make: Callable[[Part, Path, Say], None]
     takes: str
     ldflags: str = "-s -w"
+    tags: str = ""
 
     def key(self) -> str:
         """Changes with whatever decides what comes out; a newer Go builds the same programs."""
-        digest = hashlib.sha256(f"{platform.machine()} {self.ldflags} {self.programs}".encode())
+        digest = hashlib.sha256(f"{platform.machine()} {self.ldflags} {self.programs}{self.tags}".encode())
         for file in self.recipe:
             digest.update((RECIPE / file).read_bytes())
         return digest.hexdigest()[:16]
@@ -77,7 +79,9 @@ def ensure(say: Say, *names: str) -> Mapping[str, Path]:
 
 
 def _parts(names: Sequence[str]) -> list[Part]:
-    return [part for part in PARTS if not names or part.name in names]
+    if not names:
+        return list(PARTS)
+    return [part for part in (*PARTS, *NODE_PARTS) if part.name in names]
 
 
 def _make(part: Part, say: Say) -> None:
@@ -103,8 +107,8 @@ def _build(part: Part, made: Path, say: Say) -> None:
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
     }
-    command = ["nice", "-n", "19", str(go(say)), "build", "-o", f"{made}/", "-ldflags", part.ldflags, "tool"]
-    _run(command, cwd=module, env=environment)
+    flags = ["-o", f"{made}/", "-ldflags", part.ldflags, "-tags", part.tags]
+    _run(["nice", "-n", "19", str(go(say)), "build", *flags, "tool"], cwd=module, env=environment)
     if (made / "server").is_file():
         # A program is named by the last part of its module's path; etcd's is go.etcd.io/etcd/server/v3.
         (made / "server").rename(made / "etcd")
@@ -193,5 +197,31 @@ PARTS = (
         _build,
         "about 6 minutes",
         _kubernetes_flags(),
+    ),
+)
+NODE_PARTS = (
+    Part(
+        "kubelet",
+        ("kubelet",),
+        ("kubelet/go.mod", "kubelet/go.sum"),
+        _build,
+        "about 2 minutes after Kubernetes",
+        _kubernetes_flags(),
+    ),
+    Part(
+        "containerd",
+        ("containerd", "containerd-shim-runc-v2", "ctr"),
+        ("containerd/go.mod", "containerd/go.sum"),
+        _build,
+        "about 2 minutes",
+        # Of its snapshotters only overlayfs is used; btrfs wants a C library.
+        tags="no_btrfs,no_zfs,no_devmapper,no_aufs",
+    ),
+    Part(
+        "helpers",
+        ("pause", "device-plugin"),
+        ("helpers/go.mod", "helpers/go.sum", "helpers/pause/main.go", "helpers/device-plugin/main.go"),
+        _build,
+        "seconds after the kubelet",
     ),
 )

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,6 +150,11 @@ class Cluster:
         self.kubectl("delete", "node", "--ignore-not-found", *names)
         self._nodes = [name for name in self._nodes if name not in names]
 
+    def port(self) -> int:
+        """The API server's, on the loopback address."""
+        path = "jsonpath={.clusters[0].cluster.server}"
+        return int(self.kubectl("config", "view", "-o", path).rpartition(":")[2])
+
     def stop(self, process: str) -> None:
         """Kill one of the cluster's processes, e.g. kube-apiserver."""
         self._command("stop", process)
@@ -176,9 +181,12 @@ class Cluster:
 
 
 @contextmanager
-def running(folder: Path, *, kubeconfig: Path | None = None) -> Iterator[Cluster]:
-    """A cluster below `folder`, ready for pods; else RuntimeError with the end of a log."""
-    supervisor = launch(folder, kubeconfig=kubeconfig)
+def running(
+    folder: Path, *, kubeconfig: Path | None = None, kubelets: Sequence[str] = ()
+) -> Iterator[Cluster]:
+    """A cluster below `folder`, ready for pods; else RuntimeError with the end of a log. Each of `kubelets`
+    finds what it needs in `state/node-NAME.kubeconfig`."""
+    supervisor = launch(folder, kubeconfig=kubeconfig, kubelets=kubelets)
     with supervisor:
         answer = answer_of(supervisor)
         cluster = Cluster(
@@ -202,11 +210,14 @@ def until(condition: Callable[[], object], *, timeout_s: float = 60.0) -> None:
         time.sleep(0.1)
 
 
-def launch(folder: Path, *, kubeconfig: Path | None = None, detached: bool = False) -> subprocess.Popen[str]:
+def launch(
+    folder: Path, *, kubeconfig: Path | None = None, kubelets: Sequence[str] = (), detached: bool = False
+) -> subprocess.Popen[str]:
     """The supervisor of a cluster below `folder`, whose first line of output says that it is ready."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [sys.executable, "-m", "tests.cluster.supervisor", str(folder.absolute())]
     command += ["--kubeconfig", str(kubeconfig)] if kubeconfig else []
+    command += [f"--kubelet={name}" for name in kubelets]
     command += ["--detached"] if detached else []
     with (folder / "supervisor.log").open("ab") as log:
         return subprocess.Popen(

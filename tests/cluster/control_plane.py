@@ -56,7 +56,9 @@ class Layout:
 
     def config_of(self, user: str) -> Path:
         return (
-            self.kubeconfig if user == "admin" else self.folder / f"{user.removeprefix('system:')}.kubeconfig"
+            self.kubeconfig
+            if user == "admin"
+            else self.folder / f"{user.removeprefix('system:').replace(':', '-')}.kubeconfig"
         )
 
 
@@ -64,11 +66,13 @@ def lay_out(folder: Path) -> Layout:
     return Layout(folder / "state", folder / "kubeconfig", *free_ports(3))
 
 
-def write_files(layout: Layout) -> dict[str, str]:
-    """Keys, tokens and configuration, all but what needs the API server's certificate. Returns user -> token."""
+def write_files(layout: Layout, kubelets: Sequence[str] = ()) -> dict[str, str]:
+    """Keys, tokens and configuration, all but what needs the API server's certificate; `kubelets` are names of
+    real nodes. Returns user -> token."""
     layout.folder.mkdir(mode=0o700)
-    tokens = {user: secrets.token_hex(16) for user in _GROUPS}
-    lines = [f'{tokens[user]},{user},{user},"{group}"' for user, group in _GROUPS.items()]
+    groups = _GROUPS | {f"system:node:{name}": "system:nodes" for name in kubelets}
+    tokens = {user: secrets.token_hex(16) for user in groups}
+    lines = [f'{tokens[user]},{user},{user},"{group}"' for user, group in groups.items()]
     (layout.folder / "tokens.csv").write_text("\n".join(lines) + "\n")
     (layout.folder / "service-accounts.key").write_text(_signing_key())
     scheduler = {
@@ -140,6 +144,8 @@ def servers(layout: Layout, programs: Mapping[str, Path]) -> list[Process]:
                 f"--cert-dir={layout.certificate.parent}",
                 f"--token-auth-file={folder / 'tokens.csv'}",
                 "--authorization-mode=Node,RBAC",
+                # Names of nodes are in no DNS.
+                "--kubelet-preferred-address-types=InternalIP",
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-key-file={key}",
                 f"--service-account-signing-key-file={key}",

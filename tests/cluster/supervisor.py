@@ -1,6 +1,6 @@
 """The process that owns a test cluster's processes: starts them, stops and starts single ones, ends them all.
 
-    python -m tests.cluster.supervisor FOLDER [--kubeconfig FILE] [--detached]
+    python -m tests.cluster.supervisor FOLDER [--kubeconfig FILE] [--kubelet NAME]... [--detached]
 
 Its owner talks through the standard streams: one JSON line when the cluster is ready (or why not), then an
 answer a command (`stop NAME`, `start NAME`). The end of its input is the end of the cluster, so an owner that
@@ -25,7 +25,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -122,15 +122,16 @@ class Owner:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Simulate nodes on that cluster.")
+@click.option("--kubelet", "kubelets", multiple=True, help="A real node's name: a token for its kubelet.")
 @click.option("--detached", is_flag=True)
-def main(folder: Path, kubeconfig: Path | None, detached: bool) -> None:
+def main(folder: Path, kubeconfig: Path | None, kubelets: tuple[str, ...], detached: bool) -> None:
     # An owner's Ctrl-C goes to the whole process group; the end is said by closing the input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     owner, family = Owner(detached), Family(folder)
     try:
         try:
-            config = _bring_up(folder, family, owner, kubeconfig)
+            config = _bring_up(folder, family, owner, kubeconfig, kubelets)
         except NotReady as error:
             owner.tell(error=str(error))
             sys.exit(1)
@@ -151,7 +152,9 @@ def _serve(family: Family, owner: Owner) -> None:
             owner.tell(pids=family.pids())
 
 
-def _bring_up(folder: Path, family: Family, owner: Owner, kubeconfig: Path | None) -> Path:
+def _bring_up(
+    folder: Path, family: Family, owner: Owner, kubeconfig: Path | None, kubelets: Sequence[str]
+) -> Path:
     """Everything started and ready. Returns the administrator's kubeconfig."""
     programs = binaries.ensure(lambda text: None)
     if kubeconfig is not None:
@@ -161,7 +164,7 @@ def _bring_up(folder: Path, family: Family, owner: Owner, kubeconfig: Path | Non
         layout = control_plane.lay_out(folder)
         shutil.rmtree(layout.folder, ignore_errors=True)
         try:
-            _start(layout, programs, family, owner)
+            _start(layout, programs, family, owner, kubelets)
             return layout.kubeconfig
         except NotReady:
             family.stop_all()
@@ -170,8 +173,10 @@ def _bring_up(folder: Path, family: Family, owner: Owner, kubeconfig: Path | Non
     raise AssertionError("not reached")
 
 
-def _start(layout: Layout, programs: dict[str, Path], family: Family, owner: Owner) -> None:
-    tokens = control_plane.write_files(layout)
+def _start(
+    layout: Layout, programs: Mapping[str, Path], family: Family, owner: Owner, kubelets: Sequence[str]
+) -> None:
+    tokens = control_plane.write_files(layout, kubelets)
     _start_all(family, control_plane.servers(layout, programs))
     _until(lambda: layout.certificate.exists() and _ok(layout, tokens["admin"], "/readyz"), family, owner)
     control_plane.write_kubeconfigs(layout, tokens)
