@@ -24,6 +24,14 @@ from tests.nodes.layout import RESOURCE, Node, cni_config, containerd_config, ku
 
 _READY_S = 60.0
 _CONTAINERD_SOCKET = Path("/run/containerd/containerd.sock")
+WANTED_BY_KUBELET = {
+    "kernel/keys/root_maxbytes": "25000000",
+    "kernel/keys/root_maxkeys": "1000000",
+    "kernel/panic": "10",
+    "kernel/panic_on_oops": "1",
+    "vm/overcommit_memory": "1",
+    "vm/panic_on_oom": "0",
+}
 _SIDE_FOLDERS = {"var-lib": "/var/lib", "run": "/run", "log": "/var/log"}
 
 
@@ -76,6 +84,12 @@ def _mount(folder: Path) -> None:
     _run("mount", "--bind", "/proc/sys", "/proc/sys")
     _run("mount", "-o", "remount,ro,bind", "/proc/sys")
     _run("mount", "--bind", str(settings), "/proc/sys/net")
+    # It ends where it can't have these as it wants them.
+    for number, (name, value) in enumerate(WANTED_BY_KUBELET.items()):
+        if Path("/proc/sys", name).exists():
+            file = Path(f"/run/setting-{number}")
+            file.write_text(value)
+            _run("mount", "--bind", str(file), f"/proc/sys/{name}")
 
 
 def _connect(node: Node) -> None:
@@ -109,7 +123,8 @@ def _start(node: Node, folder: Path, family: Family, programs: dict[str, str]) -
         f"--node-labels={','.join(f'{name}={value}' for name, value in node.labels.items())}",
     ]
     family.start(Process("kubelet", kubelet))
-    family.start(Process("device-plugin", plugin))
+    if node.devices:
+        family.start(Process("device-plugin", plugin))
 
 
 def _import(ctr: str, archive: str) -> None:
