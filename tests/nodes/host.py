@@ -115,7 +115,8 @@ def running(
         assert janitor.stdin is not None
         with suppress(BrokenPipeError):
             janitor.stdin.close()
-        janitor.wait()
+        if janitor.wait():
+            raise RuntimeError(f"the janitor did not end well: {(logs / 'janitor.log').read_text()[-2000:]}")
 
 
 class Host:
@@ -200,10 +201,12 @@ class Host:
 
 def remove_leftovers(folder: Path) -> None:
     """What a run that was killed left behind: there can't be a process of it."""
-    for line in subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout.splitlines():
-        name = line.split()[1].split("@")[0].rstrip(":")
-        if name == BRIDGE or name.startswith(f"{BRIDGE}-"):
-            _run("ip", "link", "delete", name)
+    for link in Path("/sys/class/net").glob(f"{BRIDGE}*"):
+        with suppress(RuntimeError):
+            _run("ip", "link", "delete", link.name)
+        # A cable goes with the namespace at its other end, maybe at this moment.
+        if link.exists():
+            raise RuntimeError(f"the network link {link.name} can't be removed")
     for cgroup in CGROUPS.glob("*/aicsweep-node-*"):
         _remove_cgroup(cgroup)
     for entry in folder.iterdir():
