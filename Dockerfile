@@ -10,8 +10,7 @@
 # What is inside is listed in /opt/aicsweep/sbom.cdx.json (CycloneDX).
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
-# Only mounted, never copied: no image holds an installer. vfs and registries both pay for layers, so that
-# each image is its base and one more.
+# Only mounted, never copied: no image holds an installer, and each is its base and one layer.
 FROM ${BASE_IMAGE} AS tools
 RUN --mount=type=bind,source=requirements/images.txt,target=/tmp/images.txt \
     --mount=type=secret,id=pip,target=/etc/pip.conf \

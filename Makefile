@@ -8,7 +8,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 TORCH_VERSIONS := $(shell sed -nE 's/^((torch|torchvision)==[^ ]+).*/\1/p' requirements/export.txt 2>/dev/null)
 
-.PHONY: help setup demo test lint typecheck generate verify bench bench-cluster cluster-up cluster-down cluster-demo clean
+.PHONY: help setup demo test test-node images node-programs lint typecheck generate verify bench bench-cluster cluster-up cluster-down cluster-demo clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -46,9 +46,22 @@ demo: .venv/.export  ## Measure three small models on this machine and print the
 	@$(BIN)/aicsweep run sweeps/quickstart.yaml
 	@echo "== the winners again: .venv/bin/aicsweep table aicsweep-results --best"
 
-test: .venv/.dev lint  ## Set up and pass everything
+test: .venv/.dev lint  ## Set up and pass everything but tests on real nodes
 	@echo "== tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not nodes"
+
+test-node: .venv/.dev node-programs  ## Tests on real nodes of this machine: kubelets, containers, device files (root)
+	@echo "== tests on real nodes"
+	@$(BIN)/python -m pytest tests/nodes
+
+images: .venv/.dev node-programs  ## Build the Dockerfile's images with buildah and say how large they are (root)
+	@$(BIN)/python -m tests.nodes.images
+
+# What of Debian's packages real nodes and images need, where it is not there.
+node-programs: .venv/.dev
+	@missing=$$($(BIN)/python -m tests.nodes.needs); test -z "$$missing" || { \
+	  echo "== installing $$missing"; apt-get update -q >/dev/null; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing >/dev/null; }
 
 lint: .venv/.dev  ## ruff, mypy, import contracts
 	@echo "== lint"

@@ -27,6 +27,7 @@ for part in LICENSE README.md pyproject.toml runner k8s; do cp -r "$context/$par
 install --no-deps "$source"/dist/*.whl
 rm -rf "$source"
 "$tools/cyclonedx-py" environment --output-reproducible --of JSON -o "$there/sbom.cdx.json" "$there"
+if [ -d /sbom ]; then cp "$there/sbom.cdx.json" /sbom/; fi
 # torch asks for the user's name.
 grep -q '^[^:]*:[^:]*:65532:' /etc/passwd || echo 'aicsweep:x:65532:65532::/tmp:/usr/sbin/nologin' >> /etc/passwd
 grep -q '^[^:]*:[^:]*:65532:' /etc/group || echo 'aicsweep:x:65532:' >> /etc/group

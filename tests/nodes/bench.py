@@ -16,7 +16,7 @@ import pyarrow as pa
 from runner import tables
 from runner.store import open_store
 from runner.sweepfile import sweep_from_object
-from tests.cluster.cluster import Cluster, until
+from tests.cluster.cluster import QAIC, Cluster, until
 from tests.nodes import images
 from tests.nodes.host import Nodes
 from tests.nodes.layout import GATEWAY
@@ -36,15 +36,23 @@ class Bench:
         chains = images.for_tests()
         self.images = {name: chain[-1] for name, chain in chains.items()}
         self.measure_image = self.images["measure"].reference
-        # Without torch it builds whatever needs no export: all of backend `fake`.
-        self.build_image = self.measure_image
+        self.build_image = self.images["build"].reference
 
     def load_images(self, cards: Sequence[str], builder: str) -> None:
-        self.nodes.load([self.images["pause"].archive, self.images["measure"].archive], [*cards, builder])
+        """Each node has what its pods need: the image with torch takes 13 GB of a node's disk."""
+        self.nodes.load([self.images["pause"].archive, self.images["measure"].archive], cards)
+        self.nodes.load([self.images["pause"].archive, self.images["build"].archive], [builder])
 
     def wait_ready(self, names: Sequence[str]) -> None:
         ready = 'jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}'
-        until(lambda: self.cluster.kubectl("get", "nodes", "-o", ready).count("True") == len(names), timeout_s=120)
+        until(
+            lambda: self.cluster.kubectl("get", "nodes", "-o", ready).count("True") == len(names),
+            timeout_s=120,
+        )
+
+    def allocatable(self, node: str) -> str:
+        """Cards that the node offers."""
+        return str(self.cluster.get("node", node)["status"]["allocatable"].get(QAIC, "0"))
 
     def add_namespace(self, name: str) -> None:
         bucket = {"Bucket": name}
@@ -93,7 +101,12 @@ class Bench:
             process.wait()
 
     def apply(self, namespace: str, name: str, **spec: Any) -> None:
-        body = {"apiVersion": "aicsweep.dev/v1alpha1", "kind": "Sweep", "metadata": {"name": name}, "spec": spec}
+        body = {
+            "apiVersion": "aicsweep.dev/v1alpha1",
+            "kind": "Sweep",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
         self.cluster.apply(body, namespace=namespace)
 
     def sweep(self, namespace: str, name: str) -> Any:

@@ -9,14 +9,14 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
+from k8s.jobs import DEVICE_NODE
 from tests import s3_server
 from tests.cluster import binaries
 from tests.cluster.cluster import running
-from tests.nodes import host, images
+from tests.nodes import host, images, needs
 from tests.nodes.bench import S3_PLACE, Bench
 from tests.nodes.layout import SERVICE, Node
 
@@ -26,12 +26,14 @@ BUILDER = "builder"
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Programs and images are made before the first test, outside every test's time limit."""
-    if session.config.option.collectonly or not any(item.get_closest_marker("nodes") for item in session.items):
+    if session.config.option.collectonly or not any(
+        item.get_closest_marker("nodes") for item in session.items
+    ):
         return
     if os.geteuid():
         pytest.exit("tests of real nodes need root: they make namespaces, devices and mounts", returncode=2)
-    if lacking := host.missing_programs():
-        pytest.exit(f"not installed: {', '.join(lacking)}; `make node-programs` installs them", returncode=2)
+    if lacking := needs.missing():
+        pytest.exit(f"packages to install first (make node-programs): {' '.join(lacking)}", returncode=2)
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
 
@@ -53,7 +55,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     programs = {**binaries.ensure(print), **binaries.ensure(print, binaries.NODE_PARTS)}
     pause = images.pause_image().reference
     nodes = [
-        *(Node(name, number, 2, pause) for number, name in enumerate(CARDS, 1)),
+        *(Node(name, number, 2, pause, {DEVICE_NODE: "true"}) for number, name in enumerate(CARDS, 1)),
         Node(BUILDER, len(CARDS) + 1, 0, pause),
     ]
     names = [node.name for node in nodes]

@@ -11,3 +11,5 @@ RUN mkdir -p /opt/qti-aic/exec /opt/qti-aic/tools /opt/qti-aic/EMULATED /opt/qti
     python3 -c "import sys, pathlib, shutil; sys.path.append('/opt/emulated'); import emulated_sdk; \
 emulated_sdk.install(pathlib.Path('/tmp/e')); shutil.copytree('/tmp/e/versions', '/opt/qti-aic/versions', dirs_exist_ok=True)" && \
     rm -rf /tmp/e
+# As long as a made-up measurement takes: faults must find it under way.
+ENV AICSWEEP_FAKE='{"sleep_s": 2}'

@@ -33,16 +33,9 @@ from tests.nodes.layout import BRIDGE, DEVICE_GROUP, GATEWAY, SERVICE, Node
 
 ROOT = Path(__file__).parents[2]
 CGROUPS = Path("/sys/fs/cgroup")
-NEEDED = ("runc", "buildah", "debootstrap", "socat", "ip", "unshare")
 # A character device's numbers that no container may open unless it is told so: those of /dev/fuse, which
 # opens without a driver's help.
 DEVICE_NUMBERS = (10, 229)
-
-
-def missing_programs() -> list[str]:
-    """What must be installed first; `make node-programs` does."""
-    found = [name for name in NEEDED if not shutil.which(name)]
-    return found + ([] if Path("/usr/lib/cni/bridge").exists() else ["containernetworking-plugins"])
 
 
 @dataclass
@@ -165,7 +158,19 @@ class Host:
         self._nodes[node.name] = process
         # Its namespaces are there now.
         node_process.answer(process)
-        ends = ["ip", "link", "add", node.link, "type", "veth", "peer", "name", "eth0", "netns", str(process.pid)]
+        ends = [
+            "ip",
+            "link",
+            "add",
+            node.link,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            str(process.pid),
+        ]
         _run(*ends)
         _run("ip", "link", "set", node.link, "master", BRIDGE, "up")
         _run("ip", "route", "add", node.pods, "via", node.address, "dev", BRIDGE)

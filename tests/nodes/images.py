@@ -37,7 +37,8 @@ SUITES = {"3.11": "bookworm", "3.13": "trixie"}
 PACKAGES = "python3,python3-venv,ca-certificates"
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _KEPT = 2
-_BUILDAH = ("buildah", "--storage-driver=vfs")
+# vfs, which works everywhere, writes an image with torch four times, 6 GB each.
+_BUILDAH = ("buildah", f"--storage-driver={os.environ.get('STORAGE_DRIVER', 'overlay')}")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ class Image:
         facts = [self.target, self.base, sorted(self.arguments.items())]
         digest = hashlib.sha256(json.dumps(facts).encode())
         for file in [*self._contents(), *([self.dockerfile] if self.dockerfile else [])]:
-            digest.update(f"{file.name if file == self.dockerfile else file.relative_to(self.context)}\0".encode())
+            digest.update(
+                f"{file.name if file == self.dockerfile else file.relative_to(self.context)}\0".encode()
+            )
             digest.update(hashlib.sha256(file.read_bytes()).digest())
         return digest.hexdigest()[:16]
 
@@ -105,7 +108,9 @@ def pause_image() -> Image:
 def emulated_base() -> Image:
     """A base image as one with the vendor's SDK, whose tools are the EMULATED ones."""
     files = ("emulated_sdk", "nodes/emulated_tool.py")
-    return Image("aicsweep-emulated", ROOT / "tests", files, HERE / "emulated.Dockerfile", "", base_image().reference)
+    return Image(
+        "aicsweep-emulated", ROOT / "tests", files, HERE / "emulated.Dockerfile", "", base_image().reference
+    )
 
 
 def for_tests() -> dict[str, tuple[Image, ...]]:
@@ -114,6 +119,7 @@ def for_tests() -> dict[str, tuple[Image, ...]]:
     return {
         "pause": (pause_image(),),
         "measure": (base, emulated, product("measure", emulated.reference)),
+        "build": (base, emulated, product("build", emulated.reference)),
     }
 
 
@@ -130,7 +136,7 @@ def ensure(image: Image, *bases: Image) -> Path:
 
 
 def _build(image: Image, bases: tuple[Image, ...]) -> None:
-    # vfs copies every layer whole: a storage of its own, gone afterwards, holds no more than this build.
+    # A storage of its own, gone afterwards, holds no more than this build.
     with tempfile.TemporaryDirectory(prefix="build-", dir=cache_folder()) as folder:
         work = Path(folder)
         storage = ["--root", str(work / "storage"), "--runroot", str(work / "run")]
@@ -140,29 +146,31 @@ def _build(image: Image, bases: tuple[Image, ...]) -> None:
                 _build(base, bases[:number])
         if bases:
             _run([*tool, "pull", "--quiet", f"docker-archive:{bases[-1].archive}"], work)
+        (work / "sbom").mkdir()
         if image.dockerfile:
-            _run([*tool, *_bud(image)], work)
+            _run([*tool, *_bud(image, work / "sbom")], work)
         else:
             _debootstrap(image, work, tool)
         made = work / "image.tar"
         _run([*tool, "push", "--quiet", image.reference, f"docker-archive:{made}:{image.reference}"], work)
         made.rename(image.archive)
-        if image.target and (listed := _listed(image, tool, work)):
+        for listed in (work / "sbom").iterdir():
             listed.rename(image.archive.with_suffix(".cdx.json"))
     _prune(image.name)
 
 
-def _bud(image: Image) -> list[str]:
+def _bud(image: Image, sbom: Path) -> list[str]:
     given = {**image.arguments, **({"BASE_IMAGE": image.base} if image.base else {})}
     if image.target:
         given |= {"VERSION": __version__}
     command = ["bud", "--quiet", "--isolation=chroot", "--pull-never", "--layers=false", "--network=host"]
     command += [f"--build-arg={name}={value}" for name, value in given.items()]
     command += [f"--target={image.target}"] if image.target else []
+    if image.target:
+        command += ["--volume", f"{sbom}:/sbom", "--volume", f"{_uv_cache()}:/root/.cache/uv"]
     if image.target and AUTHORITIES.exists():
         # A machine behind a proxy that signs for others has its authority there.
         command += ["--volume", f"{AUTHORITIES}:{AUTHORITIES}:ro"]
-        command += ["--volume", f"{_uv_cache()}:/root/.cache/uv"]
     for name, file in (("pip", _pip_config()), ("uv", _uv_config())):
         if image.target and file:
             command += ["--secret", f"id={name},src={file}"]
@@ -177,7 +185,12 @@ def _uv_cache() -> Path:
 
 
 def _pip_config() -> Path | None:
-    listed = [os.environ.get("PIP_CONFIG_FILE", ""), "~/.config/pip/pip.conf", "~/.pip/pip.conf", "/etc/pip.conf"]
+    listed = [
+        os.environ.get("PIP_CONFIG_FILE", ""),
+        "~/.config/pip/pip.conf",
+        "~/.pip/pip.conf",
+        "/etc/pip.conf",
+    ]
     return next((path for path in (Path(p).expanduser() for p in listed if p) if path.is_file()), None)
 
 
@@ -201,15 +214,19 @@ def _debootstrap(image: Image, work: Path, tool: list[str]) -> None:
         archive.add(tree, arcname="/", filter=lambda found: found)
     shutil.rmtree(tree)
     (context / "Dockerfile").write_text("FROM scratch\nADD tree.tar /\n")
-    _run([*tool, "bud", "--quiet", "--isolation=chroot", "--layers=false", "--tag", image.reference, str(context)], work)
-
-
-def _listed(image: Image, tool: list[str], work: Path) -> Path | None:
-    """What is in the image by its own list, as a file."""
-    container = _run([*tool, "from", "--pull-never", image.reference], work).strip()
-    mounted = Path(_run([*tool, "mount", container], work).strip())
-    shutil.copyfile(mounted / "opt/aicsweep/sbom.cdx.json", work / "sbom")
-    return work / "sbom"
+    _run(
+        [
+            *tool,
+            "bud",
+            "--quiet",
+            "--isolation=chroot",
+            "--layers=false",
+            "--tag",
+            image.reference,
+            str(context),
+        ],
+        work,
+    )
 
 
 def _prune(name: str) -> None:

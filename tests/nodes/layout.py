@@ -1,7 +1,7 @@
 """What is where: a node's addresses and names, and what its programs are told. Pure.
 
-    pod 10.244.N.x -- cni0 10.244.N.1 | eth0 10.98.0.(10+N) -- aicsweep0 10.98.0.1 (the machine)
-    `------------- node N's network namespace -------------'   10.96.0.1:443 is the API server's Service address
+pod 10.244.N.x -- cni0 10.244.N.1 | eth0 10.98.0.(10+N) -- aicsweep0 10.98.0.1 (the machine)
+`------------- node N's network namespace -------------'   10.96.0.1:443 is the API server's Service address
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.nodes.needs import CNI_PROGRAMS
+
 BRIDGE = "aicsweep0"
 GATEWAY = "10.98.0.1"
 SERVICE = "10.96.0.1"
 RESOURCE = "qualcomm.com/qaic"
 DEVICE_GROUP = 995
 PAUSE = "localhost/aicsweep-pause"
-CNI_PROGRAMS = "/usr/lib/cni"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from tests.cluster.cluster import QAIC, until
 from tests.nodes.bench import Bench
 from tests.nodes.conftest import BUILDER, CARDS
 
-pytestmark = pytest.mark.nodes
+pytestmark = [pytest.mark.nodes, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 OPEN = """
 import json, os, pathlib
