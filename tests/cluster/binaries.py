@@ -225,3 +225,4 @@ NODE_PARTS = (
         "seconds after the kubelet",
     ),
 )
+NODE_NAMES = tuple(part.name for part in NODE_PARTS)

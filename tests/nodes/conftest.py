@@ -41,7 +41,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             print(f"\nreal nodes: {text}", flush=True)
 
         binaries.ensure(say)
-        binaries.ensure(say, binaries.NODE_PARTS)
+        binaries.ensure(say, *binaries.NODE_NAMES)
         for *bases, image in images.for_tests().values():
             if not image.archive.exists():
                 say(f"building the image {image.name} (once)")
@@ -52,7 +52,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The cluster, ready: nodes with their cards and images, and a bucket."""
     folder = tmp_path_factory.mktemp("nodes")
-    programs = {**binaries.ensure(print), **binaries.ensure(print, binaries.NODE_PARTS)}
+    programs = {**binaries.ensure(print), **binaries.ensure(print, *binaries.NODE_NAMES)}
     pause = images.pause_image().reference
     nodes = [
         *(Node(name, number, 2, pause, {DEVICE_NODE: "true"}) for number, name in enumerate(CARDS, 1)),
