@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from tests.cluster.binaries import cache_folder
@@ -181,8 +182,15 @@ class Host:
         self._forwards.start(Process(place, ["socat", here, f"TCP:127.0.0.1:{port}"]))
 
     def switch(self, place: str, on: bool) -> None:
-        """Whether ADDRESS:PORT answers; connections that are open stay."""
-        (self._forwards.restart if on else self._forwards.stop)(place)
+        """Whether ADDRESS:PORT answers; connections that are open are cut."""
+        if on:
+            self._forwards.restart(place)
+            return
+        connections = psutil.Process(self._forwards.pids()[place]).children()
+        self._forwards.stop(place)
+        for connection in connections:
+            with suppress(psutil.NoSuchProcess):
+                connection.kill()
 
     def node(self, name: str, order: Mapping[str, Any]) -> None:
         node_process.command(self._nodes[name], **order)
