@@ -47,7 +47,7 @@ class Nodes:
     nodes: Mapping[str, Node]
     janitor: subprocess.Popen[str]
 
-    def do(self, do: str, **order: Any) -> Any:
+    def do(self, do: str, /, **order: Any) -> Any:
         return node_process.command(self.janitor, do=do, **order)
 
     def stop(self, node: str, process: str) -> None:
@@ -288,8 +288,8 @@ def main() -> None:
                             case "switch":
                                 host.switch(order["place"], order["on"])
                         owner.tell(folder=str(folder))
-                    except (RuntimeError, OSError) as error:
-                        owner.tell(error=str(error))
+                    except Exception as error:
+                        owner.tell(error=f"{type(error).__name__}: {error}")
         finally:
             host.end()
 

@@ -142,7 +142,7 @@ def _words(error: Exception) -> str:
     return str(error)
 
 
-def command(process: subprocess.Popen[str], **order: Any) -> Any:
+def command(process: subprocess.Popen[str], /, **order: Any) -> Any:
     """The answer of the node that `process` is. Raises RuntimeError if that is an error."""
     assert process.stdin is not None
     process.stdin.write(json.dumps(order) + "\n")
