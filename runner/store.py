@@ -186,7 +186,8 @@ class Store:
             folders = [
                 folder
                 for folder in found
-                if self._place.folder is None or any(obstore.list(reader, folder, chunk_size=1))
+                if self._place.folder is None
+                or any(is_key(item["path"]) for some in obstore.list(reader, folder) for item in some)
             ]
         names = (folder.rstrip("/").rsplit("/", 1)[-1] for folder in folders)
         return sorted(name for name in names if is_key(name))
