@@ -8,7 +8,7 @@
 # /opt/qti-aic. An index other than the default is said to pip and uv by their own files, which are mounted
 # and leave no trace in the image: --secret id=pip,src=pip.conf --secret id=uv,src=uv.toml.
 # What is inside is listed in /opt/aicsweep/sbom.cdx.json (CycloneDX).
-ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
+ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 # Only mounted, never copied: no image holds an installer, and each is its base and one layer.
 FROM ${BASE_IMAGE} AS tools
