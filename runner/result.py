@@ -102,6 +102,7 @@ TABLE_SCHEMA = pa.schema(
     ]
 )
 SEGMENT_SUFFIX = ".csv.zst"
+_VALUES = operator.attrgetter(*RESULT_SCHEMA.names)
 
 
 def encode_segment(header: Mapping[str, Any], results: Sequence[Result]) -> bytes:
@@ -109,7 +110,9 @@ def encode_segment(header: Mapping[str, Any], results: Sequence[Result]) -> byte
 
     Raises ValueError or TypeError where a value is not of its field's type.
     """
-    columns = zip(*map(operator.attrgetter(*RESULT_SCHEMA.names), results), strict=True)
+    values = [_VALUES(result) for result in results]
+    # Turned by zip, no rows would be no columns.
+    columns = zip(*values, strict=True) if values else [()] * len(RESULT_SCHEMA)
     rows = pa.table(
         {
             # From pandas' point of view NaN is no value.
