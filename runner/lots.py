@@ -10,7 +10,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -178,10 +178,12 @@ def _measured(bench: Bench, task: Task, made: Made, shelf: _Shelf) -> tuple[Resu
     if task.binary and binary is None:
         return not_obtained(task, _no_answer(NOT_COMPILED), "compile"), ()
     compiled = shelf.folder(binary) if isinstance(binary, Artifact) else None
-    result, windows = measure_task(bench, task, shelf.folder(graph), compiled, report_of(graph))
-    binary_key = binary.key if isinstance(binary, Artifact) else ""
-    result = replace(result, export_key=graph.key, graph_digest=graph.digest, binary_key=binary_key)
-    return result, windows
+    artifacts = {
+        "export_key": graph.key,
+        "graph_digest": graph.digest,
+        "binary_key": binary.key if isinstance(binary, Artifact) else "",
+    }
+    return measure_task(bench, task, shelf.folder(graph), compiled, report_of(graph), artifacts)
 
 
 def _no_answer(reason: str) -> Infrastructure:

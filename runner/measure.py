@@ -13,7 +13,8 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
+from typing import Any
 
 import numpy as np
 import orjson
@@ -34,22 +35,29 @@ KEPT_SAMPLES = 100_000
 _numbers = itertools.count()
 
 Windows = Sequence[Window]
+_NO_ARTIFACTS: Mapping[str, Any] = MappingProxyType({})
 
 
 def measure_task(
-    bench: Bench, task: Task, graph: Path, binary: Path | None, report: ExportReport
+    bench: Bench,
+    task: Task,
+    graph: Path,
+    binary: Path | None,
+    report: ExportReport,
+    artifacts: Mapping[str, Any],
 ) -> tuple[Result, Windows]:
-    """Measure a task; whatever goes wrong with it becomes its result."""
+    """Measure a task; whatever goes wrong with it becomes its result. `artifacts` are the fields of a result
+    that say what was measured: export_key, graph_digest, binary_key."""
     started = time.monotonic()
     started_at = _now()
     try:
         measured = bench.measure(task.cell, graph / "model.onnx", binary, report)
     except PointFailed as failure:
-        return _failed(task, failure, started_at, time.monotonic() - started), ()
+        return _failed(task, failure, started_at, time.monotonic() - started, artifacts), ()
     except Infrastructure as error:
-        return not_obtained(task, error, "run", started_at, time.monotonic() - started), ()
+        return not_obtained(task, error, "run", started_at, time.monotonic() - started, artifacts), ()
     device_s = time.monotonic() - started
-    return _result(task, measured, report, started_at, device_s), measured.windows
+    return _result(task, measured, report, started_at, device_s, artifacts), measured.windows
 
 
 def unmeasured(task: Task, failure: PointFailed) -> Result:
@@ -58,7 +66,12 @@ def unmeasured(task: Task, failure: PointFailed) -> Result:
 
 
 def _result(
-    task: Task, measured: Measurement, report: ExportReport, started_at: str, device_s: float
+    task: Task,
+    measured: Measurement,
+    report: ExportReport,
+    started_at: str,
+    device_s: float,
+    artifacts: Mapping[str, Any],
 ) -> Result:
     summary = stats.summarise(measured.windows)
     cell = task.cell
@@ -110,10 +123,17 @@ def _result(
         facts=orjson.dumps(dict(measured.facts), option=orjson.OPT_SORT_KEYS).decode()
         if measured.facts
         else "",
+        **artifacts,
     )
 
 
-def _failed(task: Task, failure: PointFailed, started_at: str, device_s: float) -> Result:
+def _failed(
+    task: Task,
+    failure: PointFailed,
+    started_at: str,
+    device_s: float,
+    artifacts: Mapping[str, Any] = _NO_ARTIFACTS,
+) -> Result:
     message = f"{failure.message} ({failure.remedy})" if failure.remedy else failure.message
     return Result(
         slot=task.slot,
@@ -125,11 +145,17 @@ def _failed(task: Task, failure: PointFailed, started_at: str, device_s: float) 
         reason=failure.reason,
         message=message[:1000],
         log_tail=failure.log_tail[-LOG_TAIL_BYTES:],
+        **artifacts,
     )
 
 
 def not_obtained(
-    task: Task, error: Infrastructure, stage: str, started_at: str = "", device_s: float = 0.0
+    task: Task,
+    error: Infrastructure,
+    stage: str,
+    started_at: str = "",
+    device_s: float = 0.0,
+    artifacts: Mapping[str, Any] = _NO_ARTIFACTS,
 ) -> Result:
     """The result of a task that something around it kept from being measured; it stays wanted."""
     return Result(
@@ -141,6 +167,7 @@ def not_obtained(
         stage=stage,
         reason=error.reason,
         message=str(error).replace("\n ", "")[:1000],
+        **artifacts,
     )
 
 

@@ -73,11 +73,11 @@ class FakeBench:
         self.device = device
 
     def measure(self, cell: Cell, graph: Path, binary: Path | None, report: ExportReport) -> Measurement:
-        settings = _settings()
-        _maybe_fail("run", {**_fields(cell), "device": self.device.id})
+        settings, fields = _settings(), _fields(cell)
+        _maybe_fail("run", {**fields, "device": self.device.id})
         if pause_s := settings.get("sleep_s", 0):
             process.pause(pause_s)
-        seed = keys.digest_bytes(keys.canonical(_fields(cell)))
+        seed = keys.digest_bytes(keys.canonical(fields))
         random = np.random.default_rng(int(seed[:16], 16))
         # A card that scales well with cores and batch, and a network of 1 to 20 ms on one core.
         service_s = (1 + 19 * random.random()) / 1000 * cell.batch_size**0.9 / cell.cores**0.8
@@ -89,7 +89,7 @@ class FakeBench:
             windows.append(
                 Window(cell.instances * cell.batch_size / (service_s * drift), latencies_s, cell.seconds)
             )
-        disturbed = "contended" in settings and _fits(settings["contended"], _fields(cell))
+        disturbed = "contended" in settings and _fits(settings["contended"], fields)
         return Measurement(
             windows, load_s=0.0, warmup_s=0.0, device=self.device.target, input_digest="fake", output_digest="fake",
             contended="as AICSWEEP_FAKE says" if disturbed else "",
