@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from k8s.names import GROUP, PLURAL, VERSION
 from k8s.status import SweepStatus
-from runner.spec import API_VERSION, KIND, NOT_IN_EXCLUDE, Metadata, Sweep, SweepSpec
+from runner.axes import NOT_IN_EXCLUDE
+from runner.spec import API_VERSION, KIND, Metadata, Sweep, SweepSpec
 
 Schema = dict[str, Any]
 

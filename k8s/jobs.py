@@ -12,7 +12,8 @@ from typing import Any
 
 from k8s import names
 from k8s.facts import PlanFacts, Wave
-from runner.spec import PodResources, Pods, Sweep
+from runner.pod_settings import PodResources, Pods
+from runner.spec import Sweep
 
 API_VERSION = f"{names.GROUP}/{names.VERSION}"
 HOSTNAME = "kubernetes.io/hostname"

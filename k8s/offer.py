@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from k8s.jobs import DEVICE_NODE
-from runner.spec import Pods, Toleration
+from runner.pod_settings import Pods, Toleration
 
 Object = Mapping[str, Any]
 

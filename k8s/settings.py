@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from k8s.jobs import Defaults
 from runner.errors import BadInput, Problem
-from runner.spec import Pods
+from runner.pod_settings import Pods
 
 PREFIX = "AICSWEEP_"
 _LABEL = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"

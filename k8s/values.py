@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from k8s.crd import Schema
 from k8s.reference import plain, table
 from k8s.settings import Settings
-from runner.spec import Pods
+from runner.pod_settings import Pods
 
 _MARK = "<!-- Made by `make generate` from values.yaml; do not edit below. -->\n"
 _DIRECTIVE = "@schema "

@@ -15,10 +15,11 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from runner import catalogue
+from runner.axes import BALANCED, BEST_LATENCY, BEST_THROUGHPUT, CORES, FILL, LUT, NONE, Axes
 from runner.catalogue import Model
 from runner.keys import ExportRequest, cell_id
 from runner.lut import LutRow
-from runner.spec import BALANCED, BEST_LATENCY, BEST_THROUGHPUT, CORES, FILL, LUT, NONE, Axes, SweepSpec
+from runner.spec import SweepSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from runner import catalogue, cells
+from runner.axes import LUT, Axes
 from runner.catalogue import Model
 from runner.cells import Target
 from runner.lut import LutRow
-from runner.spec import LUT, Axes, SweepSpec
+from runner.spec import SweepSpec
 
 Numbers = npt.NDArray[np.int32]
 Positions = npt.NDArray[np.int64]

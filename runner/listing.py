@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from runner import catalogue, keys
+from runner.axes import NONE, Axes, Points
 from runner.catalogue import Model
 from runner.cells import CELL_FIELDS, Cell, Target
 from runner.grid import UNFIT, Grid, Numbers, Positions, Values, looked_up
 from runner.lut import LutTable
-from runner.spec import NONE, Axes, Points, SweepSpec
+from runner.spec import SweepSpec
 
 # Points whose columns are made at a time: bounds memory whatever the size of a grid.
 CHUNK = 50_000

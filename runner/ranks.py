@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runner.axes import BEST_LATENCY, BEST_THROUGHPUT
 from runner.result import OK
-from runner.spec import BEST_LATENCY, BEST_THROUGHPUT
 
 _Floats = npt.NDArray[np.float64]
 

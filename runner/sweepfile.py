@@ -15,8 +15,10 @@ import orjson
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from runner.axes import Axes, Points
 from runner.errors import BadInput, Problem
-from runner.spec import API_VERSION, KIND, Axes, Limits, Measure, Pods, Points, Results, Sweep, SweepSpec
+from runner.pod_settings import Pods
+from runner.spec import API_VERSION, KIND, Limits, Measure, Results, Sweep, SweepSpec
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32

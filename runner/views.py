@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from runner.axes import BEST_LATENCY
 from runner.keys import ANY_TARGET
-from runner.spec import BEST_LATENCY
 
 # A spreadsheet runs a cell that begins with one of these as a formula. (After a leading tab or carriage
 # return it looks on, hence those.)

@@ -13,13 +13,14 @@ import numpy as np
 from hypothesis import strategies as st
 
 from runner import catalogue, cells, keys
+from runner.axes import LUT, NONE, Axes, Points
 from runner.backends import Backend
 from runner.catalogue import Model
 from runner.cells import CELL_FIELDS, Cell, Target, identify
 from runner.grid import looked_up
 from runner.listing import expand
 from runner.lut import LutRow, LutTable, shipped
-from runner.spec import LUT, NONE, Axes, Points, Sweep, SweepSpec
+from runner.spec import Sweep, SweepSpec
 from tests.samples import sweep
 
 CARD = Target("qaic", frozenset({"hardware", "ols", "mos", "extra", "neighbours"}), ("fp16",), 14, "NSPs")

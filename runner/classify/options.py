@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner import catalogue, cells
-from runner.spec import BEST_THROUGHPUT, OBJECTIVES
+from runner.axes import BEST_THROUGHPUT, OBJECTIVES
 
 PROGRAM = "run_cv_classifier"
 PRETRAINED, RANDOM = "pretrained", "random"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from runner import cells
+from runner.axes import BEST_THROUGHPUT
 from runner.catalogue import MODELS
 from runner.cells import Cell
 from runner.classify.given import Given
 from runner.classify.options import DEFAULT_DEVICE, DEFAULT_TIME_S, PRETRAINED, QAIC
 from runner.lut import LutRow
-from runner.spec import BEST_THROUGHPUT
 
 PRECISIONS = {QAIC: "fp16"}
 CPU_PRECISION = "fp32"

@@ -15,7 +15,7 @@ from k8s import generate, jobs, names, serve, values
 from k8s.resources import CALLS, rules
 from k8s.settings import Settings, read_settings
 from runner import __version__
-from runner.spec import PodResources, Pods
+from runner.pod_settings import PodResources, Pods
 from runner.sweepfile import sweep_from_object
 from tests.chart.helm import CHART, NAMESPACE, Helm, HelmFailed, Object
 

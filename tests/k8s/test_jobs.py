@@ -9,7 +9,7 @@ import pytest
 
 from k8s import jobs, names
 from k8s.facts import PlanFacts, Wave, waves
-from runner.spec import Pods
+from runner.pod_settings import Pods
 from runner.sweepfile import sweep_from_object
 from tests.k8s.world import sweep
 

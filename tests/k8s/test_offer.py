@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from k8s.offer import at_once, offers
-from runner.spec import Pods, Toleration
+from runner.pod_settings import Pods, Toleration
 
 QAIC = "qualcomm.com/qaic"
 

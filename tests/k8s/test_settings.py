@@ -8,7 +8,7 @@ import pytest
 
 from k8s.settings import Settings, read_settings
 from runner.errors import BadInput
-from runner.spec import PodResources, Pods
+from runner.pod_settings import PodResources, Pods
 
 IMAGES = {"AICSWEEP_BUILD_IMAGE": "registry/build:1", "AICSWEEP_MEASURE_IMAGE": "registry/measure:1"}
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from k8s import generate, values
-from runner.spec import Pods
+from runner.pod_settings import Pods
 
 GIVEN = (generate.ROOT / generate.CHART / "values.yaml").read_text()
 SCHEMA = values.schema(GIVEN)

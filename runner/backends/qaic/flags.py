@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.axes import NSPS
 from runner.backends import Capacity, Estimate
 from runner.backends.qaic.sdk import Compiler
 from runner.cells import Cell
-from runner.spec import NSPS
 
 PARAMETERS = frozenset({"hardware", "ols", "mos", "extra", "neighbours"})
 PRECISIONS = ("fp16", "fp32", "int8")

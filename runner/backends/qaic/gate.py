@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from runner import process
+from runner.axes import NSPS
 from runner.backends.qaic.device import INITIALIZING, Card
 from runner.cells import Cell
 from runner.errors import Infeasible, Infrastructure, PointFailed
-from runner.spec import NSPS
 
 HARDWARE_OF_SKU = {"PCIe": "std", "PCIe Pro": "pro", "PCIe Ultra": "ultra", "PCIe Ultra Plus": "ultra"}
 # The vendor's own script starts no run above it.
