@@ -12,6 +12,8 @@ import pytest
 from runner import process
 from runner.store import Store, open_store
 from tests import s3_server as s3
+from tests.pod_tables import GRID, LIMITS
+from tests.pods import Cluster
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +57,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "s3":
         return open_store(f"s3://{request.getfixturevalue('s3_bucket')}/some/prefix")
     return open_store("memory:" if request.param == "memory" else str(tmp_path / "some" / "store"))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    """Pods of a small sweep, four lots of three slots."""
+    return Cluster(tmp_path, grid=GRID, limits=LIMITS)

@@ -170,3 +170,14 @@ class Cluster:
 
     def results(self) -> merge.Results:
         return engine.read_results(self.home)
+
+
+def killed_by(cluster: Cluster, stage: str, number: int, most: int) -> int:
+    """Try an index until its pod is not killed any more, at most so often; how many were."""
+    for count in range(most):
+        ended = cluster.indexed(stage, number).end()
+        if ended.code != -9:
+            assert ended.code in (0, 1)
+            return count
+        assert ended.message is None
+    return most

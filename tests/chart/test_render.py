@@ -5,92 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.request
-from collections.abc import Iterator
-from typing import Any
 
-import pytest
 import yaml
 
 from k8s import generate, jobs, names, serve, values
-from k8s.resources import CALLS, rules
 from k8s.settings import Settings, read_settings
 from runner import __version__
 from runner.pod_settings import PodResources, Pods
-from runner.sweepfile import sweep_from_object
-from tests.chart.helm import CHART, NAMESPACE, Helm, HelmFailed, Object
-
-DIGEST = f"sha256:{'0' * 64}"
-EVERYTHING: dict[str, Any] = {
-    "cluster": "east",
-    "store": {"dev": {"enabled": True, "storageClassName": "fast"}},
-    "images": {
-        "registry": "registry.example:5000/team",
-        "pullPolicy": "Always",
-        "pullSecrets": ["pull"],
-        "measure": {"repository": "sdk/measure", "digest": DIGEST},
-    },
-    "pods": {
-        "build": {"cpu": 8, "memory": "32Gi"},
-        "measure": {"cpu": 4},
-        "imagePullSecrets": ["pull"],
-        "buildNodeSelector": {"pool": "cpu"},
-        "measureNodeSelector": {"pool": "cards"},
-        "tolerations": [{"key": "cards", "operator": "Exists", "effect": "NoSchedule"}],
-        "deviceResource": "example.com/card",
-        "deviceGroup": 2_000_000,
-        "shmSize": "4Gi",
-        "cacheClaim": "weights",
-        "hfTokenSecretName": "hub",
-        "priorityClassName": "low",
-    },
-    "proxy": {"http": "http://proxy:3128", "https": "http://proxy:3128"},
-    "controller": {
-        "replicas": 2,
-        "settings": {"workers": 4, "stop_s": 33.5, "log_level": "debug"},
-        "nodeSelector": {"pool": "system"},
-        "tolerations": [{"key": "system", "operator": "Exists"}],
-        "priorityClassName": "high",
-        "podAnnotations": {"a": "b"},
-    },
-    "serviceAccount": {"annotations": {"a": "b"}},
-    "metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
-}
-CASES: dict[str, dict[str, Any]] = {
-    "defaults": {},
-    "one namespace": {"watchNamespaces": [NAMESPACE]},
-    "two namespaces": {"watchNamespaces": ["team-a", "team-b"], "rbac": {"nodes": False}},
-    "everything": EVERYTHING,
-    "everything, one namespace": {**EVERYTHING, "watchNamespaces": ["team-a"]},
-}
-
-
-@pytest.fixture(scope="module", params=CASES)
-def objects(request: pytest.FixtureRequest, helm: Helm) -> list[Object]:
-    return helm.render(CASES[request.param])
-
-
-def of(objects: list[Object], kind: str, name: str = "") -> Object:
-    """The only one of its kind, or of that name."""
-    (found,) = [
-        each for each in objects if each["kind"] == kind and (not name or each["metadata"]["name"] == name)
-    ]
-    return found
-
-
-def all_of(objects: list[Object], *kinds: str) -> list[Object]:
-    return [each for each in objects if each["kind"] in kinds]
-
-
-def pod_specs(objects: list[Object]) -> Iterator[Object]:
-    for each in all_of(objects, "Deployment", "StatefulSet"):
-        yield each["spec"]["template"]["spec"]
-    for each in all_of(objects, "Pod"):
-        yield each["spec"]
-
-
-def environment(objects: list[Object]) -> dict[str, str]:
-    (container,) = of(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
-    return {each["name"]: each.get("value", "from its pod") for each in container["env"]}
+from tests.chart.helm import CHART, NAMESPACE, Helm, Object
+from tests.chart.rendered import CASES, DIGEST, EVERYTHING, all_of, environment, of, pod_specs
 
 
 def test_helm_has_nothing_to_say_against_it(helm: Helm) -> None:
@@ -226,73 +149,6 @@ def test_every_setting_has_its_value(helm: Helm) -> None:
     assert said | set(values.SETTINGS) | {"kubeconfig"} == set(Settings.model_fields)
 
 
-# --- rights
-
-
-def subject(objects: list[Object], binding: Object) -> bool:
-    account = of(objects, "ServiceAccount")["metadata"]["name"]
-    return binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}]
-
-
-def granted(objects: list[Object]) -> list[tuple[str, str, str, str, str]]:
-    """(where, group, resource, verb, name) of all that the service account may do; where is "" for everywhere."""
-    found = []
-    roles = {
-        (role["kind"], role["metadata"].get("namespace", NAMESPACE), role["metadata"]["name"]): role["rules"]
-        for role in all_of(objects, "Role", "ClusterRole")
-    }
-    for binding in all_of(objects, "RoleBinding", "ClusterRoleBinding"):
-        assert subject(objects, binding)
-        where = "" if binding["kind"] == "ClusterRoleBinding" else binding["metadata"]["namespace"]
-        of_role = binding["roleRef"]["kind"], where or NAMESPACE, binding["roleRef"]["name"]
-        for rule in roles.pop(of_role):
-            assert set(rule) <= {"apiGroups", "resources", "verbs", "resourceNames"}
-            for name in rule.get("resourceNames", [""]):
-                for group in rule["apiGroups"]:
-                    for resource in rule["resources"]:
-                        found += [(where, group, resource, verb, name) for verb in rule["verbs"]]
-    assert not roles, "a role that nobody has"
-    return found
-
-
-@pytest.mark.parametrize("watched", [[], ["team-a"], ["team-a", "team-b"]], ids=str)
-def test_the_rights_are_the_calls(helm: Helm, watched: list[str]) -> None:
-    made = helm.render({"watchNamespaces": watched})
-    lease = of(made, "Deployment")["metadata"]["name"]
-    wanted = set()
-    for call in CALLS:
-        (rule,) = rules([call])
-        what = rule["apiGroups"][0], rule["resources"][0], call.verb
-        if call.resource.plural == "leases":
-            wanted.add((NAMESPACE, *what, "" if call.verb == "create" else lease))
-        else:
-            where = watched if watched and call.resource.namespaced else [""]
-            wanted |= {(each, *what, "") for each in where}
-    assert set(granted(made)) == wanted
-
-
-def test_of_the_whole_cluster_nothing_is_written(objects: list[Object]) -> None:
-    for where, group, resource, verb, _ in granted(objects):
-        assert "*" not in (group, resource, verb)
-        assert resource not in ("secrets", "pods/exec", "configmaps")
-        if not where:
-            assert verb in ("list", "watch") or (group, resource) in {
-                ("aicsweep.dev", "sweeps/status"), ("batch", "jobs"), ("events.k8s.io", "events"),
-            }  # fmt: skip
-
-
-def test_watching_namespaces_needs_nothing_of_the_cluster(helm: Helm) -> None:
-    made = helm.render({"watchNamespaces": ["team-a"], "rbac": {"nodes": False}})
-    assert not all_of(made, "ClusterRole", "ClusterRoleBinding")
-    assert all(where for where, *_ in granted(made))
-
-
-def test_rights_and_account_may_be_others(helm: Helm) -> None:
-    made = helm.render({"rbac": {"create": False}, "serviceAccount": {"create": False, "name": "ours"}})
-    assert not all_of(made, "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "ServiceAccount")
-    assert next(pod_specs(made))["serviceAccountName"] == "ours"
-
-
 # --- the definition
 
 
@@ -307,66 +163,6 @@ def test_the_definition_is_the_committed_one_and_stays(helm: Helm) -> None:
         not in of(helm.render({"crds": {"keep": False}}), "CustomResourceDefinition")["metadata"]
     )
     assert not all_of(helm.render({"crds": {"install": False}}), "CustomResourceDefinition")
-
-
-# --- network
-
-
-def selected(policy: Object, labels: dict[str, str]) -> bool:
-    return bool(policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items())
-
-
-def test_each_pod_has_its_policy(helm: Helm) -> None:
-    made = helm.render({"store": {"dev": {"enabled": True}}, "watchNamespaces": ["team-a", NAMESPACE]})
-    policies = all_of(made, "NetworkPolicy")
-    controller = of(made, "Deployment")["spec"]["template"]["metadata"]["labels"]
-    store = of(made, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
-    document = {
-        "apiVersion": "aicsweep.dev/v1alpha1",
-        "kind": "Sweep",
-        "metadata": {"name": "s", "namespace": "team-a", "uid": "u", "generation": 1},
-        "spec": {"models": ["resnet50"]},
-    }
-    child = jobs.Child(document, sweep_from_object(document), jobs.Defaults(), 1)
-    pod = jobs.plan_job(child)["spec"]["template"]["metadata"]["labels"]
-
-    assert [p["metadata"]["name"] for p in policies if selected(p, controller)] == ["aicsweep-controller"]
-    assert [p["metadata"]["name"] for p in policies if selected(p, store)] == ["aicsweep-store"]
-    theirs = [p for p in policies if selected(p, pod)]
-    assert {p["metadata"]["namespace"] for p in theirs} == {"team-a", NAMESPACE}
-    for policy in theirs:
-        assert policy["spec"]["ingress"] == []
-        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
-    (entry,) = of(made, "NetworkPolicy", "aicsweep-store")["spec"]["ingress"]
-    assert entry == {"ports": [{"port": "s3", "protocol": "TCP"}]}
-
-
-def test_where_sweeps_may_be_anywhere_their_namespaces_are_said(helm: Helm) -> None:
-    def spaces(given: dict[str, Any]) -> list[str]:
-        made = all_of(helm.render(given), "NetworkPolicy")
-        return [p["metadata"]["namespace"] for p in made if p["metadata"]["name"] == "aicsweep-pods"]
-
-    assert spaces({}) == [NAMESPACE]
-    assert spaces({"networkPolicy": {"podNamespaces": ["a", "b"]}}) == ["a", "b"]
-    assert spaces({"networkPolicy": {"enabled": False}}) == []
-
-
-def test_services_lead_to_their_pods(helm: Helm) -> None:
-    made = helm.render(EVERYTHING)
-    for service, workload in (
-        ("aicsweep-controller-metrics", "Deployment"),
-        ("aicsweep-store", "StatefulSet"),
-    ):
-        template = of(made, workload)["spec"]["template"]
-        found = of(made, "Service", service)
-        assert found["spec"]["selector"].items() <= template["metadata"]["labels"].items()
-        named = {port["name"] for port in template["spec"]["containers"][0]["ports"]}
-        assert {port["targetPort"] for port in found["spec"]["ports"]} <= named
-    monitor = of(made, "ServiceMonitor")
-    metrics = of(made, "Service", "aicsweep-controller-metrics")
-    assert monitor["spec"]["selector"]["matchLabels"].items() <= metrics["metadata"]["labels"].items()
-    assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    assert monitor["spec"]["endpoints"][0]["port"] in {port["name"] for port in metrics["spec"]["ports"]}
 
 
 # --- the store to try things out
@@ -401,68 +197,3 @@ def test_there_is_a_test_where_there_is_a_store(helm: Helm) -> None:
     assert container["args"] == ["doctor", "--store", "s3://bench/x"]
     assert {e["name"] for e in container["env"] if "valueFrom" in e} == set(jobs.SECRET_KEYS)
     assert made["metadata"]["labels"][names.MANAGED_BY] != names.MANAGER
-
-
-# --- what can't be used
-
-BAD: list[tuple[dict[str, Any], str]] = [
-    ({"replicas": 2}, "additional properties 'replicas' not allowed"),
-    ({"store": {"ulr": "s3://x"}}, "at '/store': additional properties 'ulr' not allowed"),
-    ({"store": {"url": "http://x/y"}}, "at '/store/url'"),
-    (
-        {"store": {"url": "s3://x", "dev": {"enabled": True}}},
-        "store.url: must be empty with store.dev.enabled",
-    ),
-    ({"store": {"secretName": "s3"}}, "store.secretName: is of no use without store.url"),
-    (
-        {"store": {"secretName": "s3", "dev": {"enabled": True}}},
-        "its Secret is store.dev.secretName",
-    ),
-    ({"store": {"dev": {"enabled": "yes"}}}, "at '/store/dev/enabled': got string, want boolean"),
-    ({"store": {"dev": {"size": "big"}}}, "at '/store/dev/size'"),
-    ({"store": {"dev": {"bucket": "A"}}}, "at '/store/dev/bucket'"),
-    ({"cluster": "../other"}, "at '/cluster'"),
-    ({"watchNamespaces": ["Team A"]}, "at '/watchNamespaces/0'"),
-    ({"watchNamespaces": ["a", "a"]}, "items at 0 and 1 are equal"),
-    ({"watchNamespaces": "a"}, "at '/watchNamespaces': got string, want array"),
-    ({"images": {"build": "aicsweep-build:1"}}, "at '/images/build': got string, want object"),
-    ({"images": {"build": {"digest": "sha256:1"}}}, "at '/images/build/digest'"),
-    ({"images": {"build": {"repository": "Build Image"}}}, "at '/images/build/repository'"),
-    ({"images": {"build": {"tag": "a b"}}}, "at '/images/build/tag'"),
-    ({"images": {"pullPolicy": "Sometimes"}}, "at '/images/pullPolicy': value must be one of"),
-    ({"pods": {"buildImage": "x"}}, "at '/pods': additional properties 'buildImage' not allowed"),
-    ({"pods": {"deviceGruop": 1}}, "additional properties 'deviceGruop' not allowed"),
-    ({"pods": {"deviceGroup": -1}}, "at '/pods/deviceGroup': minimum"),
-    ({"pods": {"measure": {"gpu": 1}}}, "at '/pods/measure': additional properties 'gpu' not allowed"),
-    ({"pods": {"tolerations": [{"key": "a", "operator": "In"}]}}, "at '/pods/tolerations/0/operator'"),
-    ({"pods": {"shmSize": "lots"}}, "at '/pods/shmSize'"),
-    ({"proxy": {"http": "http://me:secret@proxy:1"}}, "at '/proxy/http'"),
-    ({"controller": {"replicas": 0}}, "at '/controller/replicas': minimum"),
-    ({"controller": {"settings": {"workres": 1}}}, "additional properties 'workres' not allowed"),
-    ({"controller": {"settings": {"workers": 1000}}}, "at '/controller/settings/workers': maximum"),
-    ({"controller": {"settings": {"namespaces": "a"}}}, "additional properties 'namespaces' not allowed"),
-    ({"controller": {"nodeSelector": {"pool": 1}}}, "at '/controller/nodeSelector/pool'"),
-    (
-        {"controller": {"resources": {"limits": {"memory": "a lot"}}}},
-        "at '/controller/resources/limits/memory'",
-    ),
-    ({"controller": {"securityContext": {"runAsUser": 0}}}, "'securityContext' not allowed"),
-    ({"serviceAccount": {"create": False}}, "serviceAccount.name: is needed"),
-    ({"networkPolicy": {"blockedCidrs": ["everything"]}}, "at '/networkPolicy/blockedCidrs/0'"),
-    ({"networkPolicy": {"apiServerPorts": []}}, "at '/networkPolicy/apiServerPorts'"),
-    ({"metrics": {"serviceMonitor": {"interval": "often"}}}, "at '/metrics/serviceMonitor/interval'"),
-]
-
-
-@pytest.mark.parametrize(("given", "message"), BAD, ids=[message for _, message in BAD])
-def test_what_can_not_be_used_is_refused(helm: Helm, given: dict[str, Any], message: str) -> None:
-    with pytest.raises(HelmFailed) as caught:
-        helm.render(given)
-    assert message in str(caught.value)
-
-
-def test_all_problems_at_once(helm: Helm) -> None:
-    with pytest.raises(HelmFailed) as caught:
-        helm.render({"store": {"secretName": "a"}, "serviceAccount": {"create": False}})
-    assert "store.secretName" in str(caught.value)
-    assert "serviceAccount.name" in str(caught.value)
