@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import orjson
 from kubernetes.aio import client, config
 from kubernetes.aio.config import kube_config
 
+from k8s import names
 from k8s.api_errors import ApiError, Unavailable, translate
 from k8s.resources import CALLS, PODS, Call, Resource
 from runner import __version__
@@ -54,24 +55,24 @@ async def connect(
     context: str = "",
     request_s: float = 30.0,
     on_call: OnCall | None = None,
-    calls: Sequence[Call] | None = None,
+    calls: Sequence[Call] = CALLS,
     agent: str = FIELD_MANAGER,
 ) -> AsyncIterator[Api]:
     """The API server of `kubeconfig` (files as in KUBECONFIG), else of the cluster this runs in, else of
     ~/.kube/config; `calls` are all that will be asked of it (by default CALLS), in the name of `agent`.
 
-    No request is made yet. Credentials from a plugin named in a kubeconfig are not renewed: that is for
-    trying the controller out, in a cluster it has a token that is. Raises BadInput.
+    No request is made yet. Credentials that expire are renewed. Raises BadInput.
     """
     configuration = client.Configuration()
     try:
         if kubeconfig or not _load_in_cluster(configuration):
-            await config.load_kube_config(  # type: ignore[no-untyped-call]
+            loader = await config.load_kube_config(  # type: ignore[no-untyped-call]
                 kubeconfig or None,
                 context=context or None,
                 client_configuration=configuration,
                 persist_config=False,
             )
+            configuration.refresh_api_key_hook = _renewing(loader)  # type: ignore[assignment]
     # The library takes a file that is not there, or is no mapping, for one, and fails later.
     except (config.ConfigException, OSError, ValueError, TypeError, AttributeError) as error:
         remedy = "Set KUBECONFIG, or run it in a pod with a service account."
@@ -79,6 +80,18 @@ async def connect(
     async with client.ApiClient(configuration) as connection:
         connection.user_agent = f"{agent}/{__version__}"
         yield Api(connection, request_s=request_s, on_call=on_call, calls=calls, agent=agent)
+
+
+def _renewing(loader: Any) -> Callable[[client.Configuration], Awaitable[None]]:
+    """Asked before each request for the token, as the library has it for tokens of a pod: of a plugin that
+    told when its token expires (cloud clusters: a quarter of an hour) another one is taken in time."""
+
+    async def renew(configuration: client.Configuration) -> None:
+        if hasattr(loader, "exec_plugin_expiry"):
+            await loader.load_from_exec_plugin()
+            configuration.api_key["BearerToken"] = loader.token
+
+    return renew
 
 
 def namespace_of(kubeconfig: str = "", context: str = "") -> str:
@@ -110,11 +123,11 @@ class Api:
         *,
         request_s: float = 30.0,
         on_call: OnCall | None = None,
-        calls: Sequence[Call] | None = None,
+        calls: Sequence[Call] = CALLS,
         agent: str = FIELD_MANAGER,
     ) -> None:
         self._connection = connection
-        self._calls, self._agent = CALLS if calls is None else calls, agent
+        self._calls, self._agent = calls, agent
         self._limit = aiohttp.ClientTimeout(total=request_s, sock_connect=_CONNECT_S)
         self._on_call = on_call or (lambda *_: None)
 
@@ -122,11 +135,10 @@ class Api:
         return await self._answer(Call("get", resource), namespace, name)
 
     async def log(self, namespace: str, pod: str, *, tail: int | None = None) -> str:
-        """What the only container of a pod has written, or its last `tail` lines."""
+        """What our container of a pod has written, or its last `tail` lines; a cluster may add others."""
         call = Call("get", PODS, "log")
-        response = await self._send(
-            call, namespace, pod, query={"tailLines": "" if tail is None else str(tail)}
-        )
+        query = {"container": names.CONTAINER, "tailLines": "" if tail is None else str(tail)}
+        response = await self._send(call, namespace, pod, query=query)
         try:
             return (await response.read()).decode(errors="replace")
         except (aiohttp.ClientError, OSError) as error:

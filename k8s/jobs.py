@@ -190,7 +190,7 @@ def _job(
 def _rule(exit_code: int, action: str) -> dict[str, Any]:
     return {
         "action": action,
-        "onExitCodes": {"containerName": "aicsweep", "operator": "In", "values": [exit_code]},
+        "onExitCodes": {"containerName": names.CONTAINER, "operator": "In", "values": [exit_code]},
     }
 
 
@@ -275,7 +275,7 @@ def _pod(
         **({"priorityClassName": pods.priority_class_name} if pods.priority_class_name else {}),
         "containers": [
             {
-                "name": "aicsweep",
+                "name": names.CONTAINER,
                 "image": image,
                 "imagePullPolicy": child.defaults.pull_policy,
                 "args": ["pod", stage],

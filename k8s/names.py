@@ -17,6 +17,7 @@ LABEL_TARGET = f"{GROUP}/target"
 # On a plan Job: the nodes it plans for, in order, as JSON.
 ANNOTATION_TARGETS = f"{GROUP}/targets"
 MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", "aicsweep"
+CONTAINER = "aicsweep"
 
 # A label's value has at most 63 characters; 64 bits tell the plans of one sweep apart.
 PLAN_LABEL_DIGITS = 16

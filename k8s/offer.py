@@ -9,6 +9,7 @@ from typing import Any
 
 from k8s.jobs import DEVICE_NODE
 from runner.pod_settings import Pods, Toleration
+from runner.spec import ANY, EVERY_DEVICE
 
 Object = Mapping[str, Any]
 
@@ -92,12 +93,20 @@ def _tolerated(taint: Object, tolerations: Sequence[Toleration]) -> bool:
     )
 
 
-def at_once(found: Iterable[Offer], parallelism: int) -> tuple[int, int | None]:
-    """Measure pods of one device that could run at once in the empty cluster and now (None: unknown)."""
+def at_once(found: Iterable[Offer], parallelism: int, placement: str = ANY) -> tuple[int, int | None]:
+    """Devices that could be measured on at once in the empty cluster, and now (None: unknown). Of `any` as many
+    as `parallelism`; else that many nodes, with one of their devices or all of them."""
     usable = [offer for offer in found if offer.usable]
-    most = min(parallelism, sum(offer.devices for offer in usable))
+    most = _at_once([offer.devices for offer in usable], parallelism, placement)
     free = [offer.free for offer in usable if offer.free is not None]
-    return most, min(parallelism, sum(free)) if len(free) == len(usable) else None
+    return most, _at_once(free, parallelism, placement) if len(free) == len(usable) else None
+
+
+def _at_once(devices: Sequence[int], parallelism: int, placement: str) -> int:
+    if placement == ANY:
+        return min(parallelism, sum(devices))
+    each = devices if placement == EVERY_DEVICE else [min(1, count) for count in devices]
+    return sum(sorted(each, reverse=True)[:parallelism])
 
 
 def as_dict(found: Iterable[Offer]) -> list[dict[str, Any]]:

@@ -13,14 +13,18 @@ from typing import Any
 
 from k8s import names
 from k8s.observe import JobSeen, Observed, observe
+from runner.axes import Strict
 from runner.errors import EXIT_BAD_INPUT, EXIT_INFRASTRUCTURE, EXIT_OK, EXIT_SLOTS_FAILED
 from runner.progress import duration
+from runner.spec import Limits, SweepSpec
 
 Object = Mapping[str, Any]
 
 _STAGES = (names.PLAN, names.EXPORT, names.COMPILE, names.MEASURE, names.MERGE)
 # Of a Sweep that failed, by the condition's reason; the rest is infrastructure.
 _FAILED_BY = {"BadInput": EXIT_BAD_INPUT, "OverBudget": EXIT_BAD_INPUT, "CanaryFailed": EXIT_SLOTS_FAILED}
+# These end a round, whose table is made.
+_FAILED_WITH_TABLE = ("OverBudget", "CanaryFailed")
 _MOST_NODES = 8
 
 
@@ -46,24 +50,37 @@ class Picture:
 
     @property
     def current(self) -> bool:
-        """Whether the status speaks of the spec as it is."""
-        return bool(self.status.get("observedGeneration") == self.sweep["metadata"].get("generation"))
+        return is_current(self.sweep)
 
 
 def picture(sweep: Object, jobs: Iterable[Object], pods: Iterable[Object], now: datetime) -> Picture:
     return Picture(sweep, observe(jobs, pods), now)
 
 
+def is_current(sweep: Object) -> bool:
+    """Whether the status speaks of the spec as it is."""
+    observed = (sweep.get("status") or {}).get("observedGeneration")
+    return bool(observed == sweep["metadata"].get("generation"))
+
+
 def condition(sweep: Object, name: str) -> Mapping[str, Any]:
     """The condition as it is said of the present spec; empty where nothing is."""
-    status, generation = sweep.get("status") or {}, sweep["metadata"].get("generation")
-    if status.get("observedGeneration") != generation:
+    if not is_current(sweep):
         return {}
-    return next((each for each in status.get("conditions", ()) if each["type"] == name), {})
+    return next(
+        (each for each in (sweep.get("status") or {}).get("conditions", ()) if each["type"] == name), {}
+    )
 
 
 def is_true(sweep: Object, name: str) -> bool:
     return condition(sweep, name).get("status") == "True"
+
+
+def is_merged(sweep: Object) -> bool:
+    """Whether the table is of the spec as it is: one that failed before its merge may show the table of the
+    spec before."""
+    failed = condition(sweep, "Failed").get("reason") if is_true(sweep, "Failed") else ""
+    return is_true(sweep, "Complete") or failed in _FAILED_WITH_TABLE
 
 
 def ended(sweep: Object) -> End | None:
@@ -101,7 +118,7 @@ def heading(shown: Picture) -> str:
     phase = status.get("phase", "not looked at yet")
     if "deletionTimestamp" in meta:
         phase = f"{phase}, being deleted"
-    rounds = (shown.sweep["spec"].get("limits") or {}).get("rounds", 3)
+    rounds = _given(shown.sweep["spec"].get("limits"), Limits, "rounds")
     round_ = f", round {status['round']} of at most {rounds}" if "round" in status else ""
     return f"{meta['namespace']}/{meta['name']}: {phase}{round_}"
 
@@ -110,10 +127,9 @@ def fields(shown: Picture) -> list[tuple[str, str]]:
     """What there is to say, each under its name; nothing is said of what is not known."""
     status, spec = shown.status, shown.sweep["spec"]
     cells = status.get("cells") or {}
-    given = {"run": "1", "backend": "onnxruntime", "placement": "any", **spec}
     eta = status.get("eta", "")
     listed = [
-        ("spec", ", ".join(f"{name} {given[name]}" for name in ("run", "backend", "placement"))),
+        ("spec", ", ".join(f"{name} {_given(spec, SweepSpec, name)}" for name in ("run", "backend", "placement"))),
         ("slots", _slots(cells)),
         ("verdicts", _verdicts(cells)),
         ("ETA", f"about {eta}" if eta not in ("", "unknown") else eta),
@@ -124,6 +140,12 @@ def fields(shown: Picture) -> list[tuple[str, str]]:
         ("message", status.get("message", "")),
     ]  # fmt: skip
     return [(name, text) for name, text in listed if text]
+
+
+def _given(part: Object | None, of: type[Strict], name: str) -> Any:
+    """A field of a Sweep, under its name in YAML, or its default."""
+    defaults = {field.alias: field.default for field in of.model_fields.values()}
+    return (part or {}).get(name, defaults[name])
 
 
 def _slots(cells: Mapping[str, int]) -> str:
@@ -144,7 +166,7 @@ def _ledger(seconds: Mapping[str, float], spec: Object) -> str:
         return ""
     uses = ("measuring", "overhead", "failed", "repeated")
     of = ", ".join(f"{name} {duration(seconds[name])}" for name in uses if seconds.get(name))
-    most = (spec.get("limits") or {}).get("maxDeviceHours", 200)
+    most = _given(spec.get("limits"), Limits, "maxDeviceHours")
     used, estimate = duration(seconds.get("used", 0)), duration(seconds.get("estimate", 0))
     return f"used {used} of about {estimate}{f' ({of})' if of else ''}; at most {most:g} h"
 

@@ -24,7 +24,7 @@ from k8s.plugin_options import (
     via_option,
 )
 from runner import __version__
-from runner.cli import EXIT_CODES, guarded
+from runner.cli import EXIT_CODES, guarded, table_options
 from runner.errors import EXIT_INFRASTRUCTURE, EXIT_OK
 
 if TYPE_CHECKING:
@@ -91,16 +91,7 @@ def status(context: click.Context, name: str, watch: bool, output: str) -> None:
 
 @cli.command()
 @sweep_name
-@click.option("--best", is_flag=True, help="Only the winner of each model and objective.")
-@click.option("--where", metavar="EXPR", help="Filter, e.g. \"model == 'resnet50' and batch_size > 1\".")
-@click.option("--wide", is_flag=True, help="Every column.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "csv", "md", "json", "parquet"]),
-    default="table",
-    show_default=True,
-)
+@table_options
 @via_option
 @image_option
 @timeout_option

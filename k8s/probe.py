@@ -92,7 +92,7 @@ async def probes(
     jobs = await access.jobs(sweep)
     asked = sweep or example(access.namespace)
     pod = template(asked, jobs, names.MEASURE, image, store)
-    qaic = asked["spec"].get("backend", "onnxruntime") == "qaic"
+    qaic = asked["spec"].get("backend") == "qaic"
     args = ["doctor", "-o", "json", *(["--store", store] if store else [])]
     turn = asyncio.Semaphore(_AT_ONCE)
 

@@ -19,15 +19,15 @@ from typing import Any
 from k8s import jobs, names
 from k8s.access import Access
 from k8s.api import Object
-from k8s.api_errors import ApiError, Conflict, NotFound, Unavailable
+from k8s.api_errors import ApiError, Conflict, Invalid, NotFound, Unavailable
 from k8s.resources import PODS
 
 # Pure reading of Parquet: a million rows take less than 1 GiB to merge.
 _CPU, _MEMORY = "1", "2Gi"
 _LOOK_S = 0.5
 _GRACE_S = 5
-# Not its to know: orders of a stage, and a token for downloads.
-_NOT_PASSED_ON = ("HF_TOKEN", "JOB_COMPLETION_INDEX")
+# Not its to know, beside the orders of a stage.
+_NOT_PASSED_ON = ("HF_TOKEN",)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,12 @@ async def _followed(access: Access, pod: Object, limit_s: float, say: Callable[[
             continue
         phase = pod.get("status", {}).get("phase", "Pending")
         if phase in ("Succeeded", "Failed"):
-            return Ended(phase, await access.api.log(namespace, name), _reason(pod))
+            try:
+                log = await access.api.log(namespace, name)
+            except (NotFound, Invalid):
+                # None of its containers began, e.g. because the device plugin refused it.
+                log = ""
+            return Ended(phase, log, _reason(pod))
         waits = _reason(pod)
         if waits != told:
             told = waits

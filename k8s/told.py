@@ -16,10 +16,10 @@ from k8s import jobs as manifests
 from k8s import names, picture
 from k8s.facts import PlanFacts, Wave
 from runner.errors import Infrastructure
+from runner.spec import SweepSpec
 from runner.sweepfile import sweep_from_object
 
 Object = dict[str, Any]
-_TABLES = "/tables/"
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ def place_of(sweep: Object, jobs: Sequence[Object]) -> Place:
     store, prefix = told(jobs)
     table = (sweep.get("status") or {}).get("tableUrl", "")
     if not store and table:
-        at = table.rpartition(_TABLES)[0]
-        store, _, rest = at.partition("/sweeps/")
-        prefix = f"sweeps/{rest}"
+        # STORE/sweeps/CLUSTER/NAMESPACE/NAME/RUN/tables/DIGEST
+        store, *parts = table.rsplit("/", 7)
+        prefix = "/".join(parts[:5])
     digest = _digest(sweep)
     if not store or digest is None:
         status = sweep.get("status") or {}
@@ -51,7 +51,7 @@ def place_of(sweep: Object, jobs: Sequence[Object]) -> Place:
         why = status.get("waiting") or status.get("message") or "`kubectl aicsweep status` says more"
         raise Infrastructure(f"nothing is planned yet (phase: {phase})", remedy=why, reason="not-planned")
     # Jobs and URL may be those of the run before.
-    run = sweep["spec"].get("run", "1")
+    run = sweep["spec"].get("run", SweepSpec.model_fields["run"].default)
     return Place(store, f"{prefix.rpartition('/')[0]}/{run}", digest)
 
 
@@ -67,11 +67,9 @@ def told(jobs: Sequence[Object]) -> tuple[str, str]:
 def _digest(sweep: Object) -> str | None:
     """The plan to merge on the spot, "" where its table is published, None where there is neither."""
     status = sweep.get("status") or {}
-    over = picture.is_true(sweep, "Complete") or picture.is_true(sweep, "Failed")
-    if over and status.get("tableUrl"):
+    if picture.is_merged(sweep) and status.get("tableUrl"):
         return ""
-    current = status.get("observedGeneration") == sweep["metadata"].get("generation")
-    return status.get("planDigest") if current else None
+    return status.get("planDigest") if picture.is_current(sweep) else None
 
 
 def _youngest_first(jobs: Sequence[Object]) -> list[Object]:

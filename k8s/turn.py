@@ -69,6 +69,9 @@ class Turn:
         self.again_in(0)
 
     def fail(self, reason: str, job: JobSeen) -> None:
+        """What every pod of the Job would meet is the Sweep's fault, whatever the stage."""
+        if job.reason == BAD_INPUT:
+            reason = "BadInput"
         self.end(
             draft.FAILED, reason, f"{job.stage} failed: {job.error() or job.reason or 'its pods failed'}"
         )

@@ -55,6 +55,26 @@ _store = click.option(
 _file = click.argument("file", type=click.Path(path_type=Path))
 
 
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `print_table` takes."""
+    for option in (
+        click.option(
+            "-o",
+            "--output",
+            type=click.Choice(["table", "csv", "md", "json", "parquet"]),
+            default="table",
+            show_default=True,
+        ),
+        click.option("--wide", is_flag=True, help="Every column."),
+        click.option(
+            "--where", metavar="EXPR", help="Filter, e.g. \"model == 'resnet50' and batch_size > 1\"."
+        ),
+        click.option("--best", is_flag=True, help="Only the winner of each model and objective."),
+    ):
+        command = option(command)
+    return command
+
+
 @cli.command()
 @_file
 @_backend
@@ -133,16 +153,7 @@ def run(file: Path, backend: str | None, weights: str | None, store: str | None,
 @cli.command()
 @click.argument("path")
 @click.option("--sweep", metavar="NAME", help="Which one, where PATH holds several.")
-@click.option("--best", is_flag=True, help="Only the winner of each model and objective.")
-@click.option("--where", metavar="EXPR", help="Filter, e.g. \"model == 'resnet50' and batch_size > 1\".")
-@click.option("--wide", is_flag=True, help="Every column.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "csv", "md", "json", "parquet"]),
-    default="table",
-    show_default=True,
-)
+@table_options
 def table(path: str, sweep: str | None, best: bool, where: str | None, wide: bool, output: str) -> None:
     """Print the current table of a sweep; PATH is a store or a sweep's folder in it.
 

@@ -21,7 +21,7 @@ from k8s.api import Api
 Object = dict[str, Any]
 _PATH = re.compile(
     r"/apis?/(?:[a-z0-9.-]+/)?v1[a-z0-9]*(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)"
-    r"(?:/(?P<name>[^/]+))?(?:/(?P<subresource>status))?$"
+    r"(?:/(?P<name>[^/]+))?(?:/(?P<subresource>status|log))?$"
 )
 
 
@@ -128,6 +128,8 @@ class StandIn:
         verb = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}.get(request.method, "get")
         if verb == "get" and not where["name"]:
             verb = "watch" if request.query.get("watch") else "list"
+        if where["subresource"] == "log":
+            verb = "log"
         body = await request.json() if request.can_read_body else None
         self.calls.append((verb, where["plural"]))
         self.headers.append(dict(request.headers))
@@ -185,6 +187,10 @@ class StandIn:
     async def _get(self, request: web.Request, where: dict[str, str], body: Any) -> web.StreamResponse:
         found = self.objects.get(self._key(where))
         return web.json_response(found) if found else refusal(404, "NotFound")
+
+    async def _log(self, request: web.Request, where: dict[str, str], body: Any) -> web.StreamResponse:
+        """No container of a pod ever begins here."""
+        return refusal(400, "BadRequest")
 
     async def _create(self, request: web.Request, where: dict[str, str], body: Any) -> web.StreamResponse:
         where["name"] = body["metadata"]["name"]

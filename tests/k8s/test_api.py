@@ -73,6 +73,40 @@ async def test_who_asks_is_said(tmp_path: Path) -> None:
         assert server.headers[0]["Authorization"] == "Bearer secret"
 
 
+_PLUGIN = """#!/bin/sh
+echo >> calls
+expires=$(date -u -d '+1 second' +%Y-%m-%dT%H:%M:%SZ)
+echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
+ "status": {"token": "number-'$(wc -l < calls)'", "expirationTimestamp": "'$expires'"}}'
+"""
+
+
+async def test_a_token_that_expires_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plugin = tmp_path / "plugin"
+    plugin.write_text(_PLUGIN)
+    plugin.chmod(0o755)
+    exec_ = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": str(plugin),
+        "interactiveMode": "Never",
+    }
+    async with standing_in() as server:
+        kubeconfig = {
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": server.url}}],
+            "users": [{"name": "u", "user": {"exec": exec_}}],
+        }
+        (tmp_path / "config").write_text(json.dumps(kubeconfig))
+        async with connect(kubeconfig=str(tmp_path / "config")) as api:
+            await pages_of(api)
+            await pages_of(api)
+        # It is renewed some minutes before it expires, so each time.
+        tokens = [headers["Authorization"] for headers in server.headers]
+        assert tokens == ["Bearer number-2", "Bearer number-3"]
+
+
 def test_no_cluster_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
 

@@ -183,6 +183,7 @@ def test_bad_input_that_every_pod_meets_fails_the_sweep_with_its_message(stage):
     status = at.run()
     assert status["phase"] == "Failed"
     assert "no such file" in status["message"]
+    assert condition(status, "Failed")["reason"] == "BadInput"
     assert not at.unfinished(), "nothing runs on"
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from k8s.offer import at_once, offers
 from runner.pod_settings import Pods, Toleration
+from runner.spec import EVERY_DEVICE, EVERY_NODE
 
 QAIC = "qualcomm.com/qaic"
 
@@ -36,6 +37,14 @@ def test_what_pods_hold_is_not_free() -> None:
     assert unknown.free is None
     assert at_once([found, unknown], 16) == (8, None)
     assert at_once([found], 2) == (2, 1)
+
+
+def test_what_runs_at_once_follows_from_the_placement() -> None:
+    found = offers([node(f"n-{number}", devices=8, installed=8) for number in range(4)], [], Pods())
+    assert at_once(found, 16)[0] == 16
+    assert at_once(found, 16, EVERY_NODE)[0] == 4
+    assert at_once(found, 3, EVERY_NODE)[0] == 3
+    assert at_once(found, 16, EVERY_DEVICE)[0] == 32
 
 
 def test_nodes_without_cards_are_named_only_if_they_are_meant() -> None:

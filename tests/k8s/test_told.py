@@ -47,6 +47,20 @@ def test_of_one_that_ended_the_table_is_read_also_without_its_jobs() -> None:
     assert (place.url, place.digest) == ("s3://b/x/sweeps/c/a/it/1", "")
 
 
+def test_a_bucket_may_be_named_as_a_folder_of_ours() -> None:
+    complete = [{"type": "Complete", "status": "True", "reason": "AllMeasured"}]
+    place = place_of(sweep(tableUrl="s3://sweeps/sweeps/c/a/it/1/tables/0a", conditions=complete), [])
+    assert (place.store, place.prefix) == ("s3://sweeps", "sweeps/c/a/it/1")
+
+
+@pytest.mark.parametrize(("reason", "digest"), [("BadInput", "d" * 32), ("OverBudget", "")])
+def test_one_that_failed_before_its_merge_shows_no_older_table(reason: str, digest: str) -> None:
+    failed = [{"type": "Failed", "status": "True", "reason": reason}]
+    table = "s3://b/x/sweeps/c/a/it/1/tables/of-the-spec-before"
+    found = sweep(tableUrl=table, planDigest="d" * 32, conditions=failed)
+    assert place_of(found, []).digest == digest
+
+
 def test_jobs_and_table_may_be_of_the_run_before() -> None:
     place = place_of(sweep("2", planDigest="d" * 32), jobs_of(sweep("1")))
     assert place.prefix == "sweeps/c/a/it/2"
