@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from k8s.watch import Cache
 
-_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 30)
+SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 30)
 
 
 class Metrics:
@@ -30,12 +30,12 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._passes = Counter("aicsweep_passes", "Looks at a Sweep.", ["result"], registry=self._registry)
         self._pass_s = Histogram(
-            "aicsweep_pass_seconds", "Length of a look.", buckets=_SECONDS, registry=self._registry
+            "aicsweep_pass_seconds", "Length of a look.", buckets=SECONDS, registry=self._registry
         )
         self._wait_s = Histogram(
             "aicsweep_queue_wait_seconds",
             "From a change to the look.",
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=self._registry,
         )
         self._calls = Counter(
@@ -48,7 +48,7 @@ class Metrics:
             "aicsweep_api_call_seconds",
             "Time to their answers.",
             ["verb"],
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=self._registry,
         )
         self._restarts = Counter(

@@ -119,5 +119,8 @@ def plain(schema: Any) -> Any:
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines: list[tuple[str, ...]] = [head, ("---",) * len(head)]
-    lines += [(f"`{path}`", *(cell.replace("|", "\\|") for cell in cells)) for path, *cells in rows]
+    lines += [
+        (f"`{path}`", *(" ".join(cell.split()).replace("|", "\\|") for cell in cells))
+        for path, *cells in rows
+    ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from k8s import picture
 from k8s.picture import Picture
-from runner.terminal import as_table
+from runner.terminal import Fitting
 
 _NO_LIMIT = 10_000
 _PHASES = {"Complete": "bold green", "Failed": "bold red", "Invalid": "bold red", "Suspended": "yellow"}
@@ -31,7 +31,7 @@ def text(what: RenderableType) -> str:
 
 def table(rows: Sequence[Mapping[str, str]]) -> RenderableType:
     """Rows, at least one, all of the same columns."""
-    return as_table(list(rows[0]), (row.values() for row in rows))
+    return Fitting(list(rows[0]), (row.values() for row in rows))
 
 
 def of_picture(shown: Picture) -> RenderableType:

@@ -8,6 +8,8 @@ python3 -m venv --without-pip "$there"
 # uv brings authorities of its own; the base's are those that its owner trusts.
 SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 export SSL_CERT_FILE
+# A cache that is mounted, or none: it would stay in the image.
+if [ -d /uv-cache ]; then export UV_CACHE_DIR=/uv-cache; else export UV_NO_CACHE=1; fi
 # Byte code is written now: the root file system is read-only later.
 install() {
   "$tools/uv" pip install --quiet --python "$there/bin/python" --link-mode copy --compile-bytecode "$@"

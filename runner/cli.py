@@ -136,8 +136,10 @@ def run(file: Path, backend: str | None, weights: str | None, store: str | None,
             sys.exit(EXIT_INTERRUPTED)
     counts = merge.counts(outcome.table)
     _print_table(tables.to_frame(outcome.table), "table", best=False, wide=False)
-    known = "slot was" if outcome.reused == 1 else "slots were"
-    reused = f", {outcome.reused} {known} measured before and not again" if outcome.reused else ""
+    was = "was" if outcome.reused == 1 else "were"
+    reused = (
+        f", {counted(outcome.reused, 'slot')} {was} measured before and not again" if outcome.reused else ""
+    )
     found = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
     click.echo(f"measured {counted(outcome.measured, 'slot')}{reused}: {found}", err=True)
     click.echo(
@@ -176,13 +178,12 @@ def merge_command(path: str, sweep: str | None) -> None:
     import orjson
 
     from runner import engine, merge, tables
-    from runner.plan import key, read_plan
 
     home = _home(path, sweep)
     current = orjson.loads(home.get(tables.CURRENT))
     _, manifest = tables.read_current(home)
-    plan_ = read_plan(home.get(key(current["plan"])))
-    merged = engine.merge_(home, plan_, unreached=manifest.get("unreached"))
+    wanted = engine.stored_plan(home, current["plan"])
+    merged = engine.merge_(home, wanted, unreached=manifest.get("unreached"))
     click.echo(f"{merge.counts(merged.table)}\ntable: {home.url}/{merged.folder}/")
 
 

@@ -14,7 +14,15 @@ import pyarrow as pa
 
 from runner import admission, devices, ledger, merge, plan
 from runner.build import Made, compile_, export, report_of, requests_of
-from runner.errors import EXIT_INFRASTRUCTURE, EXIT_OK, EXIT_SLOTS_FAILED, counted
+from runner.errors import (
+    EXIT_INFRASTRUCTURE,
+    EXIT_OK,
+    EXIT_SLOTS_FAILED,
+    BadInput,
+    Problem,
+    StoreError,
+    counted,
+)
 from runner.lots import Tally, measure
 from runner.plan import Plan
 from runner.result import FAILED, INFEASIBLE, MISSING, OK, SEGMENT_SUFFIX
@@ -23,7 +31,7 @@ from runner.workplace import Reporter, Workplace, targets_here
 
 __all__ = [
     "Made", "Merged", "Outcome", "Reporter", "Tally", "Workplace", "compile_", "export", "measure", "merge_",
-    "plan_round", "read_results", "report_of", "requests_of", "run",
+    "plan_round", "read_results", "report_of", "requests_of", "run", "stored_plan",
 ]  # fmt: skip
 
 
@@ -106,6 +114,20 @@ def plan_round(place: Workplace, number: int, past: Mapping[str, plan.Past]) -> 
         targets=place.targets,
         capacity=place.capacity,
     )
+
+
+def stored_plan(home: Store, digest: str) -> Plan:
+    """A plan that was written before. Raises NotFound, StoreError where it is damaged, and BadInput where only
+    another version of aicsweep reads it."""
+    where = plan.key(digest)
+    try:
+        found = plan.read_plan(home.get(where))
+    except ValueError as error:
+        remedy = "use the version, in a cluster the image, that made it"
+        raise BadInput([Problem(f"{home.url}/{where}", str(error), remedy)]) from error
+    if found.digest != digest:
+        raise StoreError(f"{home.url}/{where} is damaged: its digest is {found.digest}")
+    return found
 
 
 def read_results(home: Store, folder: str = "results") -> merge.Results:

@@ -45,7 +45,6 @@ from runner.errors import (
     Interrupted,
     PointFailed,
     Problem,
-    StoreError,
 )
 from runner.inflight import Attempt
 from runner.plan import Plan, Task
@@ -120,7 +119,7 @@ def plan_(orders: Orders, root: Store) -> tuple[int, Message]:
 
 def export(orders: Orders, root: Store) -> tuple[int, Message]:
     """Make one export of the plan."""
-    current = _plan(orders, root)
+    current = engine.stored_plan(root.at(orders.prefix), orders.plan)
     place = _place(orders, root, current.sweep)
     requests = current.exports()
     _check_number(orders.number, len(requests), "exports")
@@ -132,7 +131,7 @@ def export(orders: Orders, root: Store) -> tuple[int, Message]:
 
 def compile_(orders: Orders, root: Store) -> tuple[int, Message]:
     """Make the binaries of one compile task of the plan."""
-    current = _plan(orders, root)
+    current = engine.stored_plan(root.at(orders.prefix), orders.plan)
     _check_number(orders.number, current.lots, "lots")
     tasks = current.to_compile(orders.number)
     if not tasks:
@@ -151,7 +150,7 @@ def compile_(orders: Orders, root: Store) -> tuple[int, Message]:
 
 def measure(orders: Orders, root: Store) -> tuple[int, Message]:
     """Measure what a lot of the plan still lacks."""
-    current, number = _plan(orders, root), orders.number
+    current, number = engine.stored_plan(root.at(orders.prefix), orders.plan), orders.number
     _check_number(number, current.lots, "lots")
     tasks = current.lot(number)
     if not tasks:
@@ -178,7 +177,7 @@ def measure(orders: Orders, root: Store) -> tuple[int, Message]:
 
 def merge_(orders: Orders, root: Store) -> tuple[int, Message]:
     """Publish the table of the plan."""
-    current = _plan(orders, root)
+    current = engine.stored_plan(root.at(orders.prefix), orders.plan)
     place = _place(orders, root, current.sweep)
     attempts.record_deadly(place, current)
     results = engine.read_results(place.home)
@@ -229,18 +228,6 @@ def _with_devices(place: Workplace) -> Workplace:
     """Here are the devices of this pod: all of them if each has slots of its own, otherwise one."""
     devices = place.backend.devices("all")
     return replace(place, devices=devices if place.sweep.spec.placement == EVERY_DEVICE else devices[:1])
-
-
-def _plan(orders: Orders, root: Store) -> Plan:
-    where = plan.key(orders.plan)
-    home = root.at(orders.prefix)
-    try:
-        current = plan.read_plan(home.get(where))
-    except ValueError as error:
-        raise BadInput([Problem(f"{home.url}/{where}", str(error), "use the image that made it")]) from error
-    if current.digest != orders.plan:
-        raise StoreError(f"{home.url}/{where} is damaged: its digest is {current.digest}")
-    return current
 
 
 def _check_number(number: int, count: int, what: str) -> None:

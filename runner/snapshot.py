@@ -18,7 +18,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runner import engine, merge, plan, tables
+from runner import engine, merge, tables
 from runner.errors import StoreError
 from runner.result import FAILED, INFEASIBLE, MISSING, OK
 from runner.store import NotFound, Store
@@ -48,13 +48,9 @@ def published(home: Store) -> Snapshot:
 
 
 def so_far(home: Store, digest: str) -> Snapshot:
-    """What the results in the store give of the plan `digest` by now. Raises NotFound, StoreError."""
-    where = plan.key(digest)
-    try:
-        current = plan.read_plan(home.get(where))
-    except ValueError as error:
-        raise StoreError(f"{home.url}/{where}: {error}", remedy="use the version that made it") from error
-    return Snapshot(merge.merge(current, engine.read_results(home)), published=False)
+    """What the results in the store give of the plan `digest` by now. Raises as `engine.stored_plan`."""
+    wanted = engine.stored_plan(home, digest)
+    return Snapshot(merge.merge(wanted, engine.read_results(home)), published=False)
 
 
 def take(home: Store, digest: str = "") -> Snapshot:
@@ -71,7 +67,7 @@ def to_lines(snapshot: Snapshot) -> Iterator[str]:
     sink = io.BytesIO()
     pq.write_table(snapshot.table, sink, compression="zstd")
     data = sink.getvalue()
-    head = {"published": snapshot.published, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    head = {"published": snapshot.published, "sha256": hashlib.sha256(data).hexdigest()}
     text = base64.b64encode(data).decode()
     yield _BEGIN
     yield orjson.dumps(head).decode()

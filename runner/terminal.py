@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, JustifyMethod
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WIDTH = 120
+# Between columns: a padding, and the divider of SIMPLE_HEAD.
+_GAP = 2
 _COLOURS = {"ok": "", "ok, best": "bold green", "ok, tie": "green", "failed": "red", "infeasible": "yellow"}
 # Sentences; all else stays on one line.
-_WRAPPED = {"warnings", "where", "message", "state", "found", "do"}
+_WRAPPED = {"warnings", "where", "message", "state"}
 _RIGHT = {"batch", "cores×i", "set", "images/s", "p95 ms", "vs LUT"}
 
 
@@ -25,7 +27,18 @@ def print_frame(frame: pd.DataFrame, *, wide: bool = False) -> None:
     """Print `frame`; at most 120 columns unless `wide`."""
     console = Console(width=None if sys.stdout.isatty() and not wide else (10_000 if wide else WIDTH))
     columns, rows = list(frame.columns), list(frame.astype(str).itertuples(index=False))
-    console.print(as_table(columns, rows, folded=_width(columns, rows) > console.width))
+    console.print(Fitting(columns, rows))
+
+
+class Fitting:
+    """A table, once the console says how much room there is: where it is not enough everything may be wrapped,
+    since half a number is none."""
+
+    def __init__(self, columns: Sequence[str], rows: Iterable[Iterable[str]]) -> None:
+        self._columns, self._rows = list(columns), [list(row) for row in rows]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield _table(self._columns, self._rows, folded=_width(self._columns, self._rows) > options.max_width)
 
 
 def _width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
@@ -33,14 +46,13 @@ def _width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     width = 0
     for name, *values in zip(columns, *rows, strict=True):
         texts = [name, *values]
-        width += 1 + max(
+        width += _GAP + max(
             len(word) for text in texts for word in (text.split() if name in _WRAPPED else [text]) or [""]
         )
-    return width - 1
+    return width - _GAP
 
 
-def as_table(columns: Sequence[str], rows: Iterable[Iterable[str]], *, folded: bool = False) -> Table:
-    """For a console. `folded`: everything may be wrapped, since half a number is none."""
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, folded: bool) -> Table:
     table = Table(
         box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), collapse_padding=True
     )

@@ -9,6 +9,8 @@ from typing import Any
 
 from benchmarks.cluster.figure import Figure, longest, p99
 from benchmarks.cluster.stage import NAMESPACE, Stage
+from k8s.metrics import SECONDS
+from k8s.settings import Settings
 from tests.cluster.cluster import until
 from tests.cluster.program import Program
 
@@ -20,7 +22,7 @@ TWO_WAVES: dict[str, Any] = {
 }
 # One lot; 5 Jobs.
 ONE_LOT: dict[str, Any] = {"models": ["resnet50"], "grid": {"cores": [1, 2], "instances": ["fill"]}}
-RESYNC_S = 1800
+RESYNC_S = Settings.model_fields["resync_s"].default
 
 
 def few(stage: Stage, count: int = 40) -> Iterator[Figure]:
@@ -65,7 +67,7 @@ def _waits(program: Program, of: str) -> Figure:
     """By the controller's own histogram: the upper bound of the last bucket that any wait is in."""
     name = "aicsweep_queue_wait_seconds"
     passes = int(program.count(f"{name}_count"))
-    bounds = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 30.0)
+    bounds = tuple(map(float, SECONDS))
     within = {bound: program.count(f"{name}_bucket", le=str(bound)) for bound in bounds}
     most = next((bound for bound, number in within.items() if number >= passes), float("inf"))
     cpu_ms = 1000 * program.cpu_s() / passes

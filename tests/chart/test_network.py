@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
+
+import yaml
 
 from k8s import jobs
 from runner.sweepfile import sweep_from_object
-from tests.chart.helm import NAMESPACE, Helm, Object
+from tests.chart.helm import CHART, NAMESPACE, Helm, Object
 from tests.chart.rendered import EVERYTHING, all_of, of
 
 
@@ -65,3 +68,20 @@ def test_services_lead_to_their_pods(helm: Helm) -> None:
     assert monitor["spec"]["selector"]["matchLabels"].items() <= metrics["metadata"]["labels"].items()
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     assert monitor["spec"]["endpoints"][0]["port"] in {port["name"] for port in metrics["spec"]["ports"]}
+
+
+def test_where_nodes_credentials_are_no_sweep_gets(helm: Helm) -> None:
+    more = ["2001:db8::/32"]
+    given = yaml.safe_load((CHART / "values.yaml").read_text())["networkPolicy"]["blockedCidrs"]
+    made = helm.render({"networkPolicy": {"blockedCidrs": [*given, *more]}})
+    blocks = [
+        peer["ipBlock"]
+        for rule in of(made, "NetworkPolicy", "aicsweep-pods")["spec"]["egress"]
+        for peer in rule.get("to", ())
+        if "ipBlock" in peer
+    ]
+    assert {block["cidr"] for block in blocks} == {"0.0.0.0/0", "2000::/3", "fc00::/7"}
+    for block in blocks:
+        for blocked in block["except"]:
+            assert ip_network(blocked).subnet_of(ip_network(block["cidr"]))
+    assert sorted(blocked for block in blocks for blocked in block["except"]) == sorted([*given, *more])

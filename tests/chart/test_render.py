@@ -197,3 +197,5 @@ def test_there_is_a_test_where_there_is_a_store(helm: Helm) -> None:
     assert container["args"] == ["doctor", "--store", "s3://bench/x"]
     assert {e["name"] for e in container["env"] if "valueFrom" in e} == set(jobs.SECRET_KEYS)
     assert made["metadata"]["labels"][names.MANAGED_BY] != names.MANAGER
+    elsewhere = helm.render({"store": {"url": "s3://bench/x"}, "watchNamespaces": ["team-a"]})
+    assert of(elsewhere, "Pod")["metadata"]["namespace"] == "team-a"

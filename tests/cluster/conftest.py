@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,10 +52,19 @@ def sweeps(cluster: Cluster) -> Cluster:
 @pytest.fixture(scope="session")
 def rig(sweeps: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """Shim, proxy and a watch over all Sweeps, with six simulated nodes of eight devices each."""
-    sweeps.add_nodes(6, prefix="rig")
+    nodes = sweeps.add_nodes(6, prefix="rig")
     with rigged(sweeps, tmp_path_factory.mktemp("rig")) as rig:
-        if sweeps.certificate.exists():
-            rig.answer_logs(*(f"rig-{number}" for number in range(6)))
+        rig.answer_logs(*nodes)
         yield rig
         rig.remove_namespaces()
-    sweeps.remove_nodes(*(f"rig-{number}" for number in range(6)))
+    sweeps.remove_nodes(*nodes)
+
+
+@pytest.fixture(scope="module")
+def played(
+    rig: Rig, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], str | None]]:
+    """Waits for one of the module's plays (its `play`), and gives what it says."""
+    folder = tmp_path_factory.mktemp(request.module.__name__.rpartition(".")[2])
+    with request.module.play.playing(rig, folder, request) as wait_for:
+        yield wait_for

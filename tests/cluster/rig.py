@@ -120,7 +120,7 @@ class Rig:
     shim: Shim
     proxy: Proxy
     forks: Forks
-    _log_port: int
+    _log_port: int | None = None
     _loop: asyncio.AbstractEventLoop
     _stop: asyncio.Event
 
@@ -166,8 +166,9 @@ class Rig:
         return name
 
     def answer_logs(self, *nodes: str) -> None:
-        """`kubectl logs` works for pods on these nodes."""
-        self.do(answer_for(self.api, list(nodes), self._log_port))
+        """`kubectl logs` works for pods on these nodes, where the cluster is our own."""
+        if self._log_port is not None:
+            self.do(answer_for(self.api, list(nodes), self._log_port))
 
     def remove_namespaces(self) -> None:
         self.cluster.kubectl("delete", "namespace", "-l", "=".join(_OURS), "--wait=false")

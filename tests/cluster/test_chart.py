@@ -19,10 +19,9 @@ import yaml
 
 from k8s.resources import CALLS, LEASES, RESOURCES, Call, rules
 from tests.chart.helm import CHART, Helm, HelmFailed
-from tests.cluster.cluster import Cluster, KubectlFailed, running
+from tests.cluster.cluster import Cluster, KubectlFailed, running, until
 from tests.cluster.program import Program
 from tests.cluster.rig import CLUSTER, Rig, rigged
-from tests.cluster.test_controller import until
 from tests.ports import free_ports
 
 pytestmark = pytest.mark.cluster

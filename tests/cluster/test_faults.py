@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,7 +23,7 @@ from tests import s3_server as s3
 from tests.cluster.cluster import running, until
 from tests.cluster.oracle import differences, is_true, results, undisturbed
 from tests.cluster.proxy import Answer
-from tests.cluster.rig import Rig, rigged
+from tests.cluster.rig import rigged
 from tests.cluster.scene import SMALL, Plays, Scene, scene
 
 pytestmark = pytest.mark.cluster
@@ -31,14 +31,6 @@ pytestmark = pytest.mark.cluster
 OUTAGE_S = float(os.environ.get("AICSWEEP_TEST_OUTAGE_S", "20"))
 STAGES = ("plan", "export", "compile", "measure", "merge")
 play = Plays()
-
-
-@pytest.fixture(scope="module")
-def played(
-    rig: Rig, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Callable[[str], str | None]]:
-    with play.playing(rig, tmp_path_factory.mktemp("faults"), request) as wait_for:
-        yield wait_for
 
 
 # -- pods

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,14 +17,6 @@ from tests.cluster.scene import SMALL, Plays, Scene
 pytestmark = pytest.mark.cluster
 QUICKSTART = Path(__file__).parents[2] / "sweeps/quickstart.yaml"
 play = Plays()
-
-
-@pytest.fixture(scope="module")
-def played(
-    rig: Rig, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Callable[[str], str | None]]:
-    with play.playing(rig, tmp_path_factory.mktemp("flows"), request) as wait_for:
-        yield wait_for
 
 
 def columns(text: str) -> dict[str, str]:

@@ -16,11 +16,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from runner.spec import SweepSpec
 from tests import s3_server as s3
 from tests.cluster.cluster import Cluster, until
 from tests.cluster.oracle import is_true
-from tests.cluster.rig import Rig
 from tests.cluster.scene import SMALL, Plays, Scene
 
 pytestmark = pytest.mark.cluster
@@ -28,14 +26,6 @@ _ROOT = Path(__file__).parents[2]
 # Nodes of other plays come and go.
 _STAYING = {"measureNodeSelector": {"aicsweep.dev/nodes": "rig"}}
 play = Plays()
-
-
-@pytest.fixture(scope="module")
-def played(
-    rig: Rig, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Callable[[str], str | None]]:
-    with play.playing(rig, tmp_path_factory.mktemp("plugin"), request) as wait_for:
-        yield wait_for
 
 
 def begun(scene: Scene, *args: str, **environment: str) -> subprocess.Popen[str]:
@@ -332,13 +322,6 @@ def as_kubectl_finds_clusters(scene: Scene) -> None:
 @pytest.mark.parametrize("name", play.names)
 def test_plugin(name: str, played: Callable[[str], str | None]) -> None:
     played(name)
-
-
-def test_defaults_that_are_shown_are_those_of_the_spec() -> None:
-    """`status` reads the spec as the server has it, where defaults are not written in."""
-    spec = SweepSpec(models=("resnet50",))
-    assert (spec.run, spec.backend, spec.placement) == ("1", "onnxruntime", "any")
-    assert (spec.limits.rounds, spec.limits.max_device_hours) == (3, 200)
 
 
 def test_kubectl_finds_it_and_completes_it(sweeps: Cluster, tmp_path: Path) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ import pyarrow as pa
 from runner import tables
 from runner.store import open_store
 from runner.sweepfile import sweep_from_object
+from tests.cluster import program
 from tests.cluster.cluster import QAIC, Cluster, until
 from tests.nodes import images
 from tests.nodes.host import Nodes
@@ -26,6 +25,20 @@ ROOT = Path(__file__).parents[2]
 S3_PLACE = f"{GATEWAY}:8333"
 SECRET = "store"
 CLUSTER = "nodes"
+
+
+def settings(namespace: str, build_image: str, measure_image: str) -> dict[str, str]:
+    """Of the controller of a namespace, without the prefix of their variables."""
+    return {
+        "namespaces": namespace,
+        "cluster": CLUSTER,
+        "store": f"s3://{namespace}/results",
+        "store_secret": SECRET,
+        "build_image": build_image,
+        "measure_image": measure_image,
+        "image_pull_policy": "Never",
+        "lease_namespace": namespace,
+    }
 
 
 class Bench:
@@ -74,26 +87,8 @@ class Bench:
     @contextmanager
     def controller(self, namespace: str) -> Iterator[subprocess.Popen[bytes]]:
         """One for this namespace, a process of this machine."""
-        environment = {
-            "PATH": os.environ.get("PATH", ""),
-            "HOME": str(self.folder),
-            "PYTHONPATH": str(ROOT),
-            "KUBECONFIG": str(self.cluster.kubeconfig),
-            "AICSWEEP_NAMESPACE": namespace,
-            "AICSWEEP_CLUSTER": CLUSTER,
-            "AICSWEEP_STORE": f"s3://{namespace}/results",
-            "AICSWEEP_STORE_SECRET": SECRET,
-            "AICSWEEP_BUILD_IMAGE": self.build_image,
-            "AICSWEEP_MEASURE_IMAGE": self.measure_image,
-            "AICSWEEP_IMAGE_PULL_POLICY": "Never",
-            "AICSWEEP_LEASE_NAMESPACE": namespace,
-            "AICSWEEP_IDENTITY": namespace,
-            "AICSWEEP_LISTEN": "127.0.0.1:0",
-        }
-        with (self.folder / f"controller-{namespace}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "k8s"], env=environment, cwd=self.folder, stdout=log, stderr=log
-            )
+        given = settings(namespace, self.build_image, self.measure_image)
+        process = program.start(self.cluster.kubeconfig, self.folder, namespace, **given).popen
         try:
             yield process
         finally:

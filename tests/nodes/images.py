@@ -167,7 +167,7 @@ def _bud(image: Image, sbom: Path) -> list[str]:
     command += [f"--build-arg={name}={value}" for name, value in given.items()]
     command += [f"--target={image.target}"] if image.target else []
     if image.target:
-        command += ["--volume", f"{sbom}:/sbom", "--volume", f"{_uv_cache()}:/root/.cache/uv"]
+        command += ["--volume", f"{sbom}:/sbom", "--volume", f"{_uv_cache()}:/uv-cache"]
     if image.target and AUTHORITIES.exists():
         # A machine behind a proxy that signs for others has its authority there.
         command += ["--volume", f"{AUTHORITIES}:{AUTHORITIES}:ro"]
