@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,11 +112,9 @@ class Stage:
         states = [state["state"] for pod in pods for state in pod["status"].get("containerStatuses", ())]
         return next((state["terminated"]["message"] for state in states if "terminated" in state), "")
 
-    def gone(self, name: str) -> float:
-        """Seconds until no pod of it is left."""
-        began = time.time()
+    def wait_gone(self, name: str) -> None:
+        """Until no pod of it is left."""
         until(lambda: not any(_of(pod, name) for pod in self.rig.pods(NAMESPACE)), timeout_s=PATIENCE_S)
-        return time.time() - began
 
 
 def _of(pod: Mapping[str, Any], name: str) -> bool:

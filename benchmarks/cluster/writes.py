@@ -90,7 +90,7 @@ def _one_sweep(
     yield Figure("API writes a cell", made.total() / slots, "", 0.25, slots, str(made))
     yield Figure("the controller's own a cell", own / slots, "", 0.01, slots, f"{own:g} in all")
     if cleared:
-        stage.gone(name)
+        stage.wait_gone(name)
         time.sleep(REST_S)
         more = writes(stage.rig).since(counted)
         yield Figure(

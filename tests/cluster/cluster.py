@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.cluster import binaries
 from tests.cluster.control_plane import SIMULATED
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
+
+T = TypeVar("T")
 
 QAIC = "qualcomm.com/qaic"
 _ROOT = Path(__file__).parents[2]
@@ -202,12 +204,13 @@ def running(
             supervisor.wait(_STOP_S)
 
 
-def until(condition: Callable[[], object], *, timeout_s: float = 60.0) -> None:
-    """Return once it is so; AssertionError if that takes too long."""
+def until(condition: Callable[[], T], what: str = "", *, timeout_s: float = 120.0) -> T:
+    """What it returns once that is true; AssertionError, saying in vain of `what`, if that takes too long."""
     deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"still not so after {timeout_s:g} s"
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"still not so after {timeout_s:g} s: {what}"
         time.sleep(0.1)
+    return found
 
 
 def launch(

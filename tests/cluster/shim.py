@@ -140,7 +140,7 @@ class Shim:
         folder = self._folder / meta["uid"]
         labels = meta["labels"]
         try:
-            if made_up := self.instead.get(labels[names.LABEL_STAGE]):
+            if made_up := self.instead.get(labels.get(names.LABEL_STAGE, "")):
                 async with self._turn:
                     said = kubelet.ended(part.pod, 0, "Completed", made_up(part.pod))
                     return await self._patch(part, {"status": said}, "/status")

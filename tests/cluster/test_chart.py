@@ -6,10 +6,8 @@ In a cluster of its own: the definition of Sweep is the chart's here.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +17,10 @@ import yaml
 
 from k8s.resources import CALLS, LEASES, RESOURCES, Call, rules
 from tests.chart.helm import CHART, Helm, HelmFailed
+from tests.cluster import program
 from tests.cluster.cluster import Cluster, KubectlFailed, running, until
 from tests.cluster.program import Program
 from tests.cluster.rig import CLUSTER, Rig, rigged
-from tests.ports import free_ports
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
@@ -211,29 +209,24 @@ def installed(request: pytest.FixtureRequest, played: Rig, helm: Helm) -> Iterat
 
 
 @contextmanager
-def controller(cluster: Cluster, namespace: str, folder: Path, **settings: str) -> Iterator[Program]:
+def controller(cluster: Cluster, namespace: str, folder: Path) -> Iterator[Program]:
     """A process with the Deployment's environment and a token of its service account."""
     spec = cluster.get("deployment", "aicsweep-controller", "-n", namespace)["spec"]["template"]["spec"]
-    environment = {each["name"]: each.get("value", "pod") for each in spec["containers"][0]["env"]}
+    given = {
+        each["name"].removeprefix("AICSWEEP_").lower(): each.get("value", "pod")
+        for each in spec["containers"][0]["env"]
+        if each["name"].startswith("AICSWEEP_") and each["name"] != "AICSWEEP_LISTEN"
+    }
     token = cluster.kubectl("create", "token", spec["serviceAccountName"], "-n", namespace).strip()
     config = json.loads(cluster.kubectl("config", "view", "--raw", "--minify", "-o", "json"))
     config["users"][0]["user"] = {"token": token}
     (folder / "kubeconfig").write_text(json.dumps(config))
-    (port,) = free_ports(1)
-    environment |= {
-        "KUBECONFIG": str(folder / "kubeconfig"),
-        "AICSWEEP_LISTEN": f"127.0.0.1:{port}",
-        **settings,
-    }
-    with (folder / "log").open("wb") as log:
-        popen = subprocess.Popen(
-            [sys.executable, "-m", "k8s"], cwd=ROOT, env={**os.environ, **environment}, stderr=log
-        )
+    started = program.start(folder / "kubeconfig", folder, **given)
     try:
-        yield Program(popen, folder / "log", port)
+        yield started
     finally:
-        popen.kill()
-        popen.wait()
+        started.popen.kill()
+        started.popen.wait()
 
 
 # What needs another Sweep than the one below: a Job whose name is taken, a second wave that gets faster.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import pytest
 
 from k8s.api import PAGE, Api, connect
 from k8s.api_errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
-from k8s.resources import CALLS, EVENTS, JOBS, LEASES, SWEEPS, rules
+from k8s.resources import CALLS, EVENTS, JOBS, LEASES, SWEEPS, Call, rules
 from tests.cluster import program
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import Cluster, until
 from tests.cluster.program import Program
 
 pytestmark = pytest.mark.cluster
@@ -45,22 +44,17 @@ def job(namespace: str, name: str, **metadata: Any) -> dict[str, Any]:
 
 
 def asking(
-    cluster: Cluster, questions: Callable[[Api], Awaitable[None]], kubeconfig: Path | None = None
+    cluster: Cluster,
+    questions: Callable[[Api], Awaitable[None]],
+    kubeconfig: Path | None = None,
+    *,
+    calls: Sequence[Call] = CALLS,
 ) -> None:
     async def ask() -> None:
-        async with connect(kubeconfig=str(kubeconfig or cluster.kubeconfig)) as api:
+        async with connect(kubeconfig=str(kubeconfig or cluster.kubeconfig), calls=calls) as api:
             await questions(api)
 
     asyncio.run(ask())
-
-
-def until(condition: Callable[[], Any], what: str = "") -> Any:
-    """What it returns once that is true."""
-    deadline = time.monotonic() + 120
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"in vain: {what}"
-        time.sleep(0.05)
-    return found
 
 
 # --- requests
@@ -190,13 +184,8 @@ def test_its_rights_are_enough_for_each_of_its_calls(
         with pytest.raises(Forbidden):
             await api.create(SWEEPS, {**sweep(), "metadata": {"name": "x", "namespace": namespace}})
 
-    monkeypatched = pytest.MonkeyPatch()
-    try:
-        # One right too many, so that the server is the one to refuse it.
-        monkeypatched.setattr("k8s.api.CALLS", (*CALLS, type(CALLS[0])("create", SWEEPS)))
-        asking(sweeps, ask, with_its_rights)
-    finally:
-        monkeypatched.undo()
+    # One call too many, so that the server is the one to refuse it.
+    asking(sweeps, ask, with_its_rights, calls=(*CALLS, Call("create", SWEEPS)))
     assert {call.resource for call in CALLS} >= {SWEEPS, JOBS, EVENTS, LEASES}
 
 
