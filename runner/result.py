@@ -25,6 +25,8 @@ OK, FAILED, INFEASIBLE, UNFIT, MISSING = "ok", "failed", "infeasible", "unfit", 
 VERDICTS = (OK, INFEASIBLE, FAILED, MISSING)
 # Reason of an `ok` result whose surroundings changed meanwhile: wanted again, used until there is a better.
 CONTENDED = "contended"
+# Warning: the numbers are those of emulated tools.
+EMULATED_SDK = "emulated-sdk"
 # Reason of a failure: the device's output differs from ONNX Runtime fp32 beyond tolerance.
 WRONG_OUTPUT = "wrong-output"
 # ... or: what worked on it was killed, a tool by memory running out or a pod with all in it.

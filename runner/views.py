@@ -13,6 +13,7 @@ from pyarrow import csv
 
 from runner.axes import BEST_LATENCY
 from runner.keys import ANY_TARGET
+from runner.result import EMULATED_SDK
 
 # A spreadsheet runs a cell that begins with one of these as a formula. (After a leading tab or carriage
 # return it looks on, hence those.)
@@ -83,7 +84,8 @@ def _more(row: Mapping[Any, Any], varying: list[str]) -> list[str]:
 def against_lut(row: Mapping[Any, Any]) -> str:
     """Measured over the vendor's published figure (throughput, or p95 for best-latency), for cards only:
     the figures are those of an AIC100 card, a CPU's or a made-up share of them says nothing."""
-    if row["backend"] == "onnxruntime" or row["emulated"]:
+    made_up = row["emulated"] or EMULATED_SDK in str(row["warnings"])
+    if row["backend"] == "onnxruntime" or made_up:
         return ""
     latency = row["objective"] == BEST_LATENCY
     mine = row["latency_p95_s" if latency else "throughput_images_s"]

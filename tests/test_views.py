@@ -75,3 +75,15 @@ def test_every_rival_of_a_tie_says_so():
     )
     statuses = [views._status(row) for row in frame.to_dict("records")]
     assert statuses == ["ok, tie", "ok, tie", "ok", "failed"]
+
+
+def test_only_a_cards_own_numbers_are_compared_with_the_vendors_figures():
+    row = {"backend": "qaic", "emulated": False, "objective": "best-throughput", "warnings": "random weights"}
+    row |= {"throughput_images_s": 50.0, "lut_throughput_images_s": 100.0}
+    assert views.against_lut(row) == "0.50×"
+    for made_up in (
+        {"backend": "onnxruntime"},
+        {"emulated": True},
+        {"warnings": "random weights; emulated-sdk"},
+    ):
+        assert views.against_lut({**row, **made_up}) == ""

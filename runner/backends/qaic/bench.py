@@ -29,10 +29,10 @@ from runner.backends.qaic.run import Invocation
 from runner.backends.qaic.sdk import Sdk
 from runner.cells import Cell
 from runner.errors import Infrastructure, PointFailed
+from runner.result import EMULATED_SDK
 
 # Longest wait for another aicsweep to leave the card.
 LOCK_S = 30.0
-EMULATED_SDK = "emulated-sdk"
 VERSION_UNKNOWN, FEWER_INPUTS, OUTPUT_VARIES = "sdk-version-unknown", "fewer-inputs", "output-varies"
 
 
