@@ -8,7 +8,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 TORCH_VERSIONS := $(shell sed -nE 's/^((torch|torchvision)==[^ ]+).*/\1/p' requirements/export.txt 2>/dev/null)
 
-.PHONY: help setup demo test test-node images node-programs lint typecheck generate verify bench bench-cluster cluster-up cluster-down cluster-demo clean
+.PHONY: help setup demo test test-node images node-programs lint typecheck generate verify mutants bench bench-cluster cluster-up cluster-down cluster-demo clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -76,6 +76,9 @@ generate: .venv/.core  ## Make what is made from other files: CRD, schemas, refe
 
 verify: .venv/.dev  ## Check that what is made from other files is not stale
 	@$(BIN)/python -m pytest -q tests/test_requirements.py tests/k8s/test_generate.py
+
+mutants: .venv/.dev  ## Take each guard out of a copy of the code: some test must fail (GUARDS="NAME...": only these)
+	@$(BIN)/python -m tests.guards $(GUARDS)
 
 bench-cluster: .venv/.dev  ## The controller on a real API server with simulated nodes, against its goals (10 minutes or more)
 	@$(BIN)/python -m benchmarks.cluster
