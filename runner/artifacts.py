@@ -48,6 +48,10 @@ _verified: set[tuple[Path, str]] = set()
 _verifying = threading.Lock()
 
 
+class DamagedArtifact(StoreError):
+    """An artefact's record or file is not what it should be; it is not used."""
+
+
 @dataclass(frozen=True)
 class ArtifactFile:
     """One file of an artefact; `object_key` is where the store has it."""
@@ -339,9 +343,9 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _damaged(store: Store, object_key: str, fault: str) -> StoreError:
+def _damaged(store: Store, object_key: str, fault: str) -> DamagedArtifact:
     base = "/".join(object_key.split("/")[:3])
-    return StoreError(
+    return DamagedArtifact(
         f"{store.url}/{object_key} {fault}",
         remedy=f"It is not used. Delete {store.url}/{base}/ and run again: it is then made anew.",
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner import __version__, cli_host, cli_pod
+from runner import __version__, cli_host, cli_pod, cli_store
 from runner.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, AicsweepError, StoreError, counted
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def cli() -> None:
       aicsweep run sweeps/quickstart.yaml           run it here, results in ./aicsweep-results
       aicsweep table aicsweep-results --best        the winners
       aicsweep table s3://bench/aicsweep -o csv     the whole table for a spreadsheet
+      aicsweep verify aicsweep-results              is each number what was measured?
     """
 
 
@@ -201,6 +202,7 @@ def models() -> None:
 
 cli.add_command(cli_pod.pod)
 cli.add_command(cli_pod.snapshot)
+cli.add_command(cli_store.verify)
 cli.add_command(cli_host.devices)
 cli.add_command(cli_host.doctor)
 

@@ -18,15 +18,13 @@ from runner.errors import (
     EXIT_INFRASTRUCTURE,
     EXIT_OK,
     EXIT_SLOTS_FAILED,
-    BadInput,
-    Problem,
-    StoreError,
     counted,
 )
 from runner.lots import Tally, measure
 from runner.plan import Plan
-from runner.result import FAILED, INFEASIBLE, MISSING, OK, SEGMENT_SUFFIX
+from runner.result import FAILED, INFEASIBLE, MISSING, OK
 from runner.store import Store
+from runner.stored import read_results, stored_plan
 from runner.workplace import Reporter, Workplace, targets_here
 
 __all__ = [
@@ -114,26 +112,6 @@ def plan_round(place: Workplace, number: int, past: Mapping[str, plan.Past]) -> 
         targets=place.targets,
         capacity=place.capacity,
     )
-
-
-def stored_plan(home: Store, digest: str) -> Plan:
-    """A plan that was written before. Raises NotFound, StoreError where it is damaged, and BadInput where only
-    another version of aicsweep reads it."""
-    where = plan.key(digest)
-    try:
-        found = plan.read_plan(home.get(where))
-    except ValueError as error:
-        remedy = "use the version, in a cluster the image, that made it"
-        raise BadInput([Problem(f"{home.url}/{where}", str(error), remedy)]) from error
-    if found.digest != digest:
-        raise StoreError(f"{home.url}/{where} is damaged: its digest is {found.digest}")
-    return found
-
-
-def read_results(home: Store, folder: str = "results") -> merge.Results:
-    """All results of the sweep's run that the store holds, or those below `folder`."""
-    found = [entry.key for entry in home.list(folder) if entry.key.endswith(SEGMENT_SUFFIX)]
-    return merge.read_results(home.get_many(found))
 
 
 def merge_(

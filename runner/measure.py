@@ -29,6 +29,8 @@ from runner.result import CONTENDED, LOG_TAIL_BYTES, MISSING, OK, SEGMENT_SUFFIX
 from runner.store import Store
 
 FLUSH_S = 30.0
+# ... or as soon as so many are held: readers refuse segments that are too large (`result.SEGMENT_BYTES`).
+FLUSH_ROWS = 10_000
 # Latency samples kept raw per window; the statistics use all of them.
 KEPT_SAMPLES = 100_000
 # Of the segments of this process, whatever their lot: with the writer's name they make keys unique.
@@ -224,8 +226,8 @@ class Recorder:
         ]
 
     def flush_if_due(self) -> None:
-        """Write what is held if the last segment was 30 s ago."""
-        if time.monotonic() - self._flushed >= FLUSH_S:
+        """Write what is held if the last segment was 30 s ago, or if it is much."""
+        if time.monotonic() - self._flushed >= FLUSH_S or len(self._results) >= FLUSH_ROWS:
             self.flush()
 
     def flush(self) -> None:

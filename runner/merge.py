@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import zstandard
 
 from runner import fleet
-from runner.keys import node_of
+from runner.keys import digest_bytes, node_of
 from runner.plan import Past, Plan, still_wanted
 from runner.planfile import TEXT, can_run
 from runner.ranks import with_ranks
@@ -52,12 +52,13 @@ _HEADER_NUMBERS = ("round", "lot")
 @dataclass
 class Results:
     """All results of a sweep's run: rows with the number of their segment, what each segment's header
-    says (a row a segment), the segments' keys, and what could not be read."""
+    says (a row a segment), the segments' keys, what could not be read, and the SHA-256 of all of them."""
 
     table: pa.Table
     headers: pa.Table
     segments: tuple[str, ...]
     damaged: Mapping[str, str]
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def header(self, name: str, rows: Any) -> pa.Array:
         """A column of the headers for some rows (null where a row's number is null)."""
@@ -79,12 +80,14 @@ class _Reader:
         self._keys: list[str] = []
         self._headers: dict[str, list[Any]] = {name: [] for name in (*_HEADER_TEXT, *_HEADER_NUMBERS)}
         self._damaged: dict[str, str] = {}
+        self._digests: dict[str, str] = {}
         self._tables: list[pa.Table] = []
         self._waiting: dict[str, Segment] = {}
         self._bytes = 0
         self._decompressor = zstandard.ZstdDecompressor()
 
     def add(self, key: str, data: bytes) -> None:
+        self._digests[key] = digest_bytes(data)
         try:
             segment = decode_segment(data, self._decompressor)
         except ValueError as error:
@@ -106,7 +109,7 @@ class _Reader:
                 **{name: pa.array(self._headers[name], pa.int64()) for name in _HEADER_NUMBERS},
             }
         )
-        return Results(table, headers, tuple(self._keys), self._damaged)
+        return Results(table, headers, tuple(self._keys), self._damaged, self._digests)
 
     def _parse(self) -> None:
         waiting, self._waiting, self._bytes = self._waiting, {}, 0

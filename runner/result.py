@@ -104,6 +104,9 @@ TABLE_SCHEMA = pa.schema(
     ]
 )
 SEGMENT_SUFFIX = ".csv.zst"
+# More than any writer makes of the results of 30 s: what is larger is not read. Compressed, and as text.
+SEGMENT_BYTES = 64 * 2**20
+SEGMENT_TEXT_BYTES = 512 * 2**20
 _VALUES = operator.attrgetter(*RESULT_SCHEMA.names)
 
 
@@ -142,6 +145,8 @@ def decode_segment(data: bytes, decompressor: zstandard.ZstdDecompressor | None 
     """Raises ValueError where the bytes are no whole segment of a schema this version reads. Who decodes
     many may lend a `decompressor`: making one takes as long as using it."""
     try:
+        if not 0 < zstandard.frame_content_size(data) <= SEGMENT_TEXT_BYTES:
+            raise ValueError(f"damaged segment: no text, or more than {SEGMENT_TEXT_BYTES:,} bytes of it")
         text = (decompressor or zstandard.ZstdDecompressor()).decompress(data)
         names_at = text.find(b"\n") + 1
         header = orjson.loads(memoryview(text)[:names_at])

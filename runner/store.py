@@ -212,13 +212,20 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("xb") as file:
-                for part in self._stream(key):
+                for part in self.stream(key):
                     file.write(part)
             temporary.replace(path)
         except OSError as error:
             raise translate(error, "write", Where(str(path))) from error
         finally:
             temporary.unlink(missing_ok=True)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """An object's bytes in pieces, whatever its size. Raises NotFound."""
+        import obstore
+
+        with self._errors("read", key):
+            yield from map(bytes, obstore.get(self._reader(), self._path(key)).stream(_PART_BYTES))
 
     def local_path(self, key: str) -> Path | None:
         """Where the object (or folder of objects) lies on this host; None unless the store is a folder.
@@ -291,12 +298,6 @@ class Store:
         except AlreadyExistsError:
             return False
         return True
-
-    def _stream(self, key: str) -> Iterator[bytes]:
-        import obstore
-
-        with self._errors("read", key):
-            yield from map(bytes, obstore.get(self._reader(), self._path(key)).stream(_PART_BYTES))
 
     @contextmanager
     def _errors(self, doing: str, key: str) -> Iterator[None]:

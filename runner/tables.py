@@ -1,6 +1,7 @@
-"""The published table: Parquet, CSV and Markdown files in the store.
+"""The published table: Parquet, CSV and Markdown files in the store, and what they were made from.
 
-tables/<digest>/{table.parquet, table.csv, summary.md, manifest.json}, then current.json is swapped
+tables/<digest>/{table.parquet, table.csv, summary.md, segments-<digest>.parquet, manifest.json},
+then current.json is swapped. `verify` holds all of it to the segments.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from runner.store import NotFound, Store
 from runner.views import default_view, to_markdown, write_csv
 
 CURRENT = "current.json"
+MANIFEST_SCHEMA = 2
+SEGMENTS_SCHEMA = pa.schema([("key", pa.string()), ("sha256", pa.binary(32)), ("fault", pa.string())])
 # No person reads a million rows of Markdown.
 SUMMARY_ROWS = 1_000
 ROW_GROUP = 100_000
@@ -48,23 +51,40 @@ def publish(
             write_csv(table, file)
         sha256 = digest_file(parquet)
         at = f"tables/{sha256[: keys.ID_HEX_DIGITS]}"
-        manifest = {
-            "schema": 1,
-            "sweep": sweep,
-            "plan": plan.digest,
-            "table_sha256": sha256,
-            "counts": merge.counts(table),
-            **(facts or {}),
-            "segments": list(results.segments),
-            "damaged": dict(results.damaged),
-        }
+        made = {"table.parquet": sha256, "table.csv": digest_file(csv)}
         home.upload(f"{at}/table.parquet", parquet)
         home.upload(f"{at}/table.csv", csv)
-    home.put(f"{at}/summary.md", summary(table, f"{sweep['name']} (run {sweep['run']})").encode())
+    segments = encode_segments(results)
+    # By its content, since two merges may give one table from different segments.
+    segments_name = f"segments-{keys.digest_bytes(segments)[: keys.ID_HEX_DIGITS]}.parquet"
+    text_of_summary = summary(table, f"{sweep['name']} (run {sweep['run']})").encode()
+    for name, data in ((segments_name, segments), ("summary.md", text_of_summary)):
+        made[name] = keys.digest_bytes(data)
+        home.put(f"{at}/{name}", data)
+    manifest = {
+        "schema": MANIFEST_SCHEMA,
+        "sweep": sweep,
+        "plan": plan.digest,
+        "counts": merge.counts(table),
+        **(facts or {}),
+        "segments": {"file": segments_name, "count": len(results.digests), "damaged": len(results.damaged)},
+        "files": made,
+    }
     home.put(f"{at}/manifest.json", orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
     current = {"plan": plan.digest, "table": at, "emulated": plan.header["emulated"]}
     home.put(CURRENT, orjson.dumps(current, option=orjson.OPT_SORT_KEYS))
     return at
+
+
+def encode_segments(results: merge.Results) -> bytes:
+    """Parquet with a row for each segment that was read: key, SHA-256, and why it was left out (null: it was
+    not). Of a segment that was not even read the digest is null. A million cells have 20,000 of them."""
+    known = sorted(results.digests.keys() | results.damaged.keys())
+    digests = [bytes.fromhex(results.digests[key]) if key in results.digests else None for key in known]
+    columns = [known, digests, [results.damaged.get(key) for key in known]]
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=SEGMENTS_SCHEMA), sink, compression="zstd")
+    return sink.getvalue()
 
 
 def summary(table: pa.Table, title: str) -> str:

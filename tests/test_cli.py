@@ -189,3 +189,30 @@ def test_help_plan_and_table_start_without_torch_and_help_without_pandas(folder)
         [sys.executable, "-c", heavy], capture_output=True, text=True, cwd=Path(__file__).parent.parent
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_verify_proves_a_table_and_names_the_segment_that_was_altered(folder):
+    assert aicsweep("run", "small.yaml", cwd=folder).returncode == 0
+    done = aicsweep("verify", "aicsweep-results", cwd=folder)
+    assert done.returncode == 0, done.stdout
+    assert "proven (12 rows" in done.stdout
+    segment = next((folder / "aicsweep-results").rglob("*.csv.zst"))
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+    done = aicsweep("verify", "aicsweep-results", "-o", "json", cwd=folder)
+    assert done.returncode == 1
+    said = json.loads(done.stdout)
+    assert not said["proven"]
+    findings = said["sweeps"][0]["findings"]
+    assert [f["key"] for f in findings if f["kind"] == "altered"] == [
+        str(segment.relative_to(folder / "aicsweep-results"))
+    ]
+    assert aicsweep("verify", "ftp://x", cwd=folder).returncode == 2
+    nobody = {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+    }
+    gone = aicsweep("verify", "nowhere", cwd=folder, **nobody)
+    assert (gone.returncode, "Traceback" in gone.stderr) == (3, False)

@@ -2,8 +2,9 @@ import csv
 import io
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from runner import merge, tables
+from runner import keys, merge, tables
 from runner.store import open_store
 from tests.test_merge import ok, segment
 from tests.test_plan import planned
@@ -27,7 +28,11 @@ def test_what_is_published_is_the_table_and_is_the_current_one(tmp_path):
     read, manifest = tables.read_current(store)
     assert read.to_pylist() == table.to_pylist()
     assert manifest["counts"] == merge.counts(table)
-    assert manifest["segments"] == [str(n) for n in range(5)]
+    assert manifest["segments"]["count"] == 5
+    listed = pq.read_table(io.BytesIO(store.get(f"{folder}/{manifest['segments']['file']}"))).to_pylist()
+    assert [row["key"] for row in listed] == [str(n) for n in range(5)]
+    for name, sha256 in manifest["files"].items():
+        assert keys.digest_bytes(store.get(f"{folder}/{name}")) == sha256
     rows = list(csv.DictReader(io.StringIO(store.get(f"{folder}/table.csv").decode())))
     assert [row["slot"] for row in rows] == table["slot"].to_pylist()
     assert [row["device"] for row in rows] == [value or "" for value in table["device"].to_pylist()]

@@ -1,0 +1,85 @@
+"""The commands that look at what a store holds: `aicsweep verify`, `status` and `gc`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runner.errors import EXIT_OK, EXIT_SLOTS_FAILED, StoreError, counted
+
+if TYPE_CHECKING:
+    from runner.store import Store
+
+_path = click.argument("path")
+_sweep = click.option("--sweep", metavar="NAME", help="Only this one, where PATH holds several.")
+_output = click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+# Findings shown of each sweep; -o json has all of them.
+_SHOWN = 50
+
+
+@click.command()
+@_path
+@_sweep
+@_output
+def verify(path: str, sweep: str | None, output: str) -> None:
+    """Prove the tables in PATH, a store or a sweep's folder in it: check every digest, compute each table anew
+    from its segments, and name what is missing, altered, damaged or not merged yet. Nothing is changed.
+
+    \b
+    Exit codes: 0 all proven, 1 something differs, 2 bad input, 3 the store can't be reached.
+    Examples:
+      aicsweep verify aicsweep-results
+      aicsweep verify s3://bench/aicsweep --sweep quickstart -o json
+    """
+    from dataclasses import asdict
+
+    from runner import progress
+    from runner import verify as proving
+
+    root, prefixes = _found(path, sweep)
+    checked: proving.Checked = {}
+    proofs = [proving.verify(root, prefix, progress.Lines(), checked) for prefix in prefixes]
+    proven = all(proof.proven for proof in proofs)
+    if output == "json":
+        listed = [{**asdict(proof), "proven": proof.proven} for proof in proofs]
+        click.echo(_json({"store": root.url, "proven": proven, "sweeps": listed}))
+    else:
+        for proof in proofs:
+            for finding in proof.findings[:_SHOWN]:
+                click.echo(finding)
+            if len(proof.findings) > _SHOWN:
+                click.echo(f"... and {len(proof.findings) - _SHOWN:,} more (-o json lists all)")
+            held = ", ".join(
+                [
+                    f"{proof.rows:,} rows",
+                    counted(proof.segments, "segment"),
+                    counted(proof.plans, "plan"),
+                    counted(proof.artifacts, "artefact"),
+                ]
+            )
+            verdict = "proven" if proof.proven else f"NOT proven, {counted(len(proof.findings), 'finding')}"
+            click.echo(f"{root.url}/{proof.prefix}: {verdict} ({held})")
+    sys.exit(EXIT_OK if proven else EXIT_SLOTS_FAILED)
+
+
+def _found(path: str, name: str | None) -> tuple[Store, list[str]]:
+    """The store, and the folders of the sweeps in `path`. Raises StoreError where there are none."""
+    from runner.stored import located, sweep_folders
+
+    root, below = located(path)
+    found = [at for at in sweep_folders(root, below) if name is None or name in at.split("/")]
+    if not found:
+        raise StoreError(
+            f"no sweep in {path}", remedy="`aicsweep run FILE` makes one; `--store` must be the same"
+        )
+    return root, found
+
+
+def _json(content: Any) -> str:
+    import orjson
+
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2).decode()
