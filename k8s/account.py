@@ -41,19 +41,20 @@ def merged(turn: Turn, found: MergeFacts) -> None:
 
 
 def within_budget(turn: Turn, facts: PlanFacts, wave: Wave) -> bool:
-    """Whether the wave may begin; if not, the round ends after the open waves and the turn's `stop` says why."""
+    """Whether the wave may begin; if not, the round ends after the open waves, and the status says why."""
     used_s = _used_s(turn, facts, running=True)
     needed_s = wave.count * facts.lot_s
     if used_s + needed_s <= turn.limits.max_device_hours * 3600:
         turn.draft.condition(draft.OVER_BUDGET, False, "WithinBudget")
         return True
-    turn.stop = (
+    text = (
         f"{used_s / 3600:.1f} device-hours are used or under way, the next wave needs about {needed_s / 3600:.1f}"
         f" more; limits.maxDeviceHours is {turn.limits.max_device_hours:g}"
     )
     if not turn.draft.is_true(draft.OVER_BUDGET):
-        turn.event("OverBudget", turn.stop, "Warning")
-    turn.draft.condition(draft.OVER_BUDGET, True, "OverBudget", turn.stop)
+        turn.event(draft.OVER_BUDGET, text, "Warning")
+    turn.draft.condition(draft.OVER_BUDGET, True, draft.OVER_BUDGET, text)
+    turn.begin_no_more(draft.OVER_BUDGET, text)
     return False
 
 

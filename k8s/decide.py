@@ -64,7 +64,8 @@ def _go_on(turn: Turn) -> None:
     if facts is None or _ending(turn, _of_other_plans(turn, facts)):
         return
     account.progress(turn, facts)
-    if facts.lots and not (_export(turn, facts) and measuring.done(turn, facts)):
+    to_measure = facts.lots and measuring.may_begin(turn, facts)
+    if to_measure and not (_export(turn, facts) and measuring.done(turn, facts)):
         return
     found = _merge(turn, facts)
     if found is not None:
@@ -132,10 +133,9 @@ def _end_round(turn: Turn, facts: PlanFacts, found: MergeFacts) -> None:
     turn.draft.text(
         "tableUrl", f"{child.store}/{child.sweep.store_prefix(child.defaults.cluster)}/{found.table}"
     )
-    over = turn.draft.is_true(draft.OVER_BUDGET)
     # A point that kills its pods fails whole lots whose other slots are well: the table knows better.
-    if turn.stop and (over or not found.counts.get("ok")):
-        turn.end(draft.FAILED, "OverBudget" if over else "CanaryFailed", turn.stop)
+    if turn.stop and (turn.stop_reason != measuring.CANARY_FAILED or not found.counts.get("ok")):
+        turn.end(draft.FAILED, turn.stop_reason, turn.stop)
     elif found.wanted and facts.lots and turn.draft.round < turn.limits.rounds:
         turn.draft.status["round"] = turn.draft.round + 1
         turn.event("Round", f"still wanted: {counted(found.wanted, 'slot')}; round {turn.draft.round} begins")

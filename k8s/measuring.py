@@ -17,6 +17,16 @@ COMPILED_AHEAD = 2
 # About so often a wave is given more devices.
 WIDENINGS = 4
 STRIKES_TO_EXCLUDE = 2
+CANARY_FAILED = "CanaryFailed"
+
+
+def may_begin(turn: Turn, facts: PlanFacts) -> bool:
+    """Whether there is anything to export and compile for: not where the first wave is over the budget already.
+    All pinned Jobs of a plan are one wave."""
+    if turn.of_plan(facts, names.MEASURE):
+        return True
+    first = Wave(0, 0, facts.lots) if facts.targets else next(waves(facts, turn.limits.parallelism))
+    return account.within_budget(turn, facts, first)
 
 
 def done(turn: Turn, facts: PlanFacts) -> bool:
@@ -48,12 +58,15 @@ def _in_waves(turn: Turn, facts: PlanFacts) -> bool:
                 and job.failed == job.completions
                 and wave.count < facts.lots
             ):
-                turn.stop = f"every lot of the canary failed: {job.error() or 'the table says why'}"
+                why = job.error() or "the table says why"
+                turn.begin_no_more(CANARY_FAILED, f"every lot of the canary failed: {why}")
             continue
         if turn.stop or turn.failed:
             break
         unstarted += 1
         if unstarted > COMPILED_AHEAD:
+            break
+        if unstarted == 1 and not account.within_budget(turn, facts, wave):
             break
         compiled = _compiled(turn, facts, wave)
         if not compiled or unstarted > 1 or canary_open or opened >= OPEN_WAVES or spare < 1:
@@ -61,8 +74,6 @@ def _in_waves(turn: Turn, facts: PlanFacts) -> bool:
         if opened and turn.model.spec.pods.queue_name:
             # It could not be widened later.
             continue
-        if not account.within_budget(turn, facts, wave):
-            break
         turn.create(jobs.measure_job(turn.child, facts, wave, parallelism=spare, excluded=excluded))
         opened += 1
         unstarted -= 1

@@ -24,7 +24,8 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class PodSeen:
-    """What a decision needs of one pod. `message` is its termination message, parsed where it is JSON."""
+    """What a decision needs of one pod. `message` is its termination message, parsed where it is JSON; `reason`
+    is why it ended without its program's doing, `waiting` what it waits for."""
 
     job: str
     node: str = ""
@@ -153,7 +154,7 @@ def observe(
     """The `jobs` of one Sweep, which are those that name it as their owner, and pods of them."""
     by_job: dict[str, list[PodSeen]] = {}
     for pod in sorted(pods, key=lambda p: str(p["metadata"].get("creationTimestamp", ""))):
-        seen = _pod(pod)
+        seen = pod_seen(pod)
         by_job.setdefault(seen.job, []).append(seen)
     seen_jobs = (_job(job, by_job.get(job["metadata"]["name"], ())) for job in jobs)
     return Observed({job.name: job for job in seen_jobs}, nodes or {})
@@ -210,7 +211,8 @@ def _finished(job: Object) -> tuple[str, str, datetime | None]:
     return "", "", None
 
 
-def _pod(pod: Object) -> PodSeen:
+def pod_seen(pod: Object) -> PodSeen:
+    """One pod, whole or pruned."""
     meta, status = pod["metadata"], pod.get("status", {})
     conditions = {c["type"]: c for c in status.get("conditions", ())}
     states = [c.get("state", {}) for c in status.get("containerStatuses", ())]
@@ -220,10 +222,13 @@ def _pod(pod: Object) -> PodSeen:
     waiting = ""
     if status.get("phase") == "Pending":
         if scheduled.get("status") == "False":
-            waiting = scheduled.get("message", "")
+            waiting = scheduled.get("message") or scheduled.get("reason", "")
         elif held.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
             waiting = f"{held['reason']}: {held.get('message', '')}".rstrip(": ")
-    reason = status.get("reason") or (ended or {}).get("reason") or ""
+    reason = (ended or {}).get("reason") or ""
+    if status.get("reason"):
+        # The kubelet's or the cluster's word on the whole pod.
+        reason = f"{status['reason']}: {status.get('message', '')}".rstrip(": ")
     return PodSeen(
         job=meta.get("labels", {}).get("batch.kubernetes.io/job-name", ""),
         node=pod.get("spec", {}).get("nodeName", ""),

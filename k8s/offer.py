@@ -5,29 +5,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from k8s.jobs import DEVICE_NODE
 from runner.pod_settings import Pods, Toleration
 from runner.spec import ANY, EVERY_DEVICE
 
 Object = Mapping[str, Any]
+Why = Literal["", "not-ready", "cordoned", "taint", "no-device"]
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A node. `devices` may be given to pods, of `installed`; `free` of them are, None is unknown. `trouble` is
-    why no measure pod can go there, empty where one can."""
+    """A node. `devices` may be given to pods, of `installed`; `free` of them are, None is unknown. `why` no
+    measure pod can go there, and the same in words, `trouble`; both empty where one can."""
 
     node: str
     devices: int
     installed: int
     free: int | None
+    why: Why = ""
     trouble: str = ""
 
     @property
     def usable(self) -> bool:
-        return not self.trouble
+        return not self.why
 
     @property
     def state(self) -> str:
@@ -51,7 +53,7 @@ def offers(nodes: Iterable[Object], pods: Iterable[Object] | None, wanted: Pods)
         if installed or devices or meant or not wanted.device_resource:
             free = None if used is None else max(0, devices - used[meta["name"]])
             trouble = _trouble(node, devices, wanted)
-            found.append(Offer(meta["name"], devices, max(installed, devices), free, trouble))
+            found.append(Offer(meta["name"], devices, max(installed, devices), free, *trouble))
     return sorted(found, key=lambda offer: offer.node)
 
 
@@ -69,18 +71,18 @@ def _used(pods: Iterable[Object], resource: str) -> Counter[str]:
     return used
 
 
-def _trouble(node: Object, devices: int, wanted: Pods) -> str:
+def _trouble(node: Object, devices: int, wanted: Pods) -> tuple[Why, str]:
     spec, conditions = node.get("spec", {}), node.get("status", {}).get("conditions", ())
     if not any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
-        return "not ready"
+        return "not-ready", "not ready"
     if spec.get("unschedulable"):
-        return "cordoned"
+        return "cordoned", "cordoned"
     for taint in spec.get("taints", ()):
         if taint.get("effect") != "PreferNoSchedule" and not _tolerated(taint, wanted.tolerations):
-            return f"taint {taint['key']} is not tolerated"
+            return "taint", f"taint {taint['key']} is not tolerated"
     if wanted.device_resource and not devices:
-        return f"offers no {wanted.device_resource}"
-    return ""
+        return "no-device", f"offers no {wanted.device_resource}"
+    return "", ""
 
 
 def _tolerated(taint: Object, tolerations: Sequence[Toleration]) -> bool:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k8s.plugin_options import (
+    Duration,
     complete,
     image_option,
     placed,
     run,
     say,
-    seconds,
     sweep_name,
     timeout_option,
     via_option,
@@ -29,6 +29,9 @@ from runner.errors import EXIT_INFRASTRUCTURE, EXIT_OK
 
 if TYPE_CHECKING:
     from k8s.access import Access
+
+# Of a Sweep, that one may wait for.
+_CONDITIONS = ("Complete", "Suspended", "Progressing", "Valid")
 
 
 @click.group(
@@ -99,7 +102,7 @@ def status(context: click.Context, name: str, watch: bool, output: str) -> None:
 @click.pass_context
 def table(
     context: click.Context, name: str, best: bool, where: str | None, wide: bool, output: str, via: Any, image: str,
-    timeout: str,
+    limit_s: float,
 ) -> None:  # fmt: skip
     """Print the table of the Sweep NAME; of one that still runs what there is by now, headed INCOMPLETE.
 
@@ -114,7 +117,7 @@ def table(
     """
     from runner.cli import print_table
 
-    found = _snapshot(context, name, via, image, timeout)
+    found = _snapshot(context, name, via, image, limit_s)
     if not found.published:
         done, total = found.slots
         # Programs read the others.
@@ -138,7 +141,7 @@ def table(
 @click.pass_context
 def logs(
     context: click.Context, name: str, failed: bool, stage: str | None, tail: int | None, via: Any, image: str,
-    timeout: str,
+    limit_s: float,
 ) -> None:  # fmt: skip
     """Print the logs of the pods of the Sweep NAME, or of its failed cells.
 
@@ -150,7 +153,7 @@ def logs(
     from k8s import reading_logs
 
     if failed:
-        found = _snapshot(context, name, via, image, timeout)
+        found = _snapshot(context, name, via, image, limit_s)
         click.echo("\n".join(reading_logs.of_cells(found.table)))
         return
     run(context, lambda access: reading_logs.of_pods(access, name, stage or "", tail, click.echo))
@@ -187,25 +190,27 @@ def resume(context: click.Context, name: str) -> None:
 @click.option(
     "--for",
     "condition",
-    type=click.Choice(["Complete", "Suspended", "Progressing", "Valid"]),
-    default="Complete",
+    type=click.Choice([f"condition={name}" for name in _CONDITIONS], case_sensitive=False),
+    default=f"condition={_CONDITIONS[0]}",
     show_default=True,
 )
-@click.option("--timeout", default="24h", show_default=True, metavar="TIME", help="Such as 90s, 30m, 24h.")
+@click.option(
+    "--timeout", "limit_s", type=Duration(), default="24h", show_default=True, help="Such as 90s, 30m, 24h."
+)
 @placed
 @click.pass_context
-def wait_command(context: click.Context, name: str, condition: str, timeout: str) -> None:
+def wait_command(context: click.Context, name: str, condition: str, limit_s: float) -> None:
     """Wait until the Sweep NAME is Complete, or until it can't become so.
 
     \b
-    Exit codes with --for Complete: 0 every slot ok, 1 some slots failed, 2 the Sweep is invalid or over its
+    Exit codes with --for condition=Complete: 0 every slot ok, 1 some slots failed, 2 the Sweep is invalid or over its
     budget, 3 the cluster, store or devices failed, or time was up. With another condition: 0 once it is true.
     Example: kubectl aicsweep wait quickstart --timeout 2h && kubectl aicsweep table quickstart --best
     """
     from k8s import watching
 
-    limit_s = seconds(timeout)
-    sys.exit(run(context, lambda access: watching.wait(access, name, condition, limit_s)))
+    wanted = condition.removeprefix("condition=")
+    sys.exit(run(context, lambda access: watching.wait(access, name, wanted, limit_s)))
 
 
 @cli.command()
@@ -217,7 +222,7 @@ def wait_command(context: click.Context, name: str, condition: str, timeout: str
 @placed
 @click.pass_context
 def doctor(
-    context: click.Context, name: str | None, store: str, image: str, timeout: str, output: str
+    context: click.Context, name: str | None, store: str, image: str, limit_s: float, output: str
 ) -> None:
     """Look for what stands in the way of measuring, on each device node, as a measure pod of NAME would see it.
 
@@ -231,8 +236,6 @@ def doctor(
       kubectl aicsweep doctor --image registry/aicsweep-measure:1.2 --store s3://bench/aicsweep
     """
     from k8s import probe
-
-    limit_s = seconds(timeout)
 
     async def look(access: Access) -> bool:
         found = await probe.findings(access, name, store, image, limit_s, say)
@@ -249,10 +252,8 @@ def main() -> None:
     guarded(cli, "kubectl aicsweep")
 
 
-def _snapshot(context: click.Context, name: str, via: Any, image: str, timeout: str) -> Any:
+def _snapshot(context: click.Context, name: str, via: Any, image: str, limit_s: float) -> Any:
     from k8s import results
-
-    limit_s = seconds(timeout)
 
     async def read(access: Access) -> Any:
         sweep = await access.sweep(name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 import signal
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +23,29 @@ T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+_PART = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(_UNITS_S)})")
+
+
+class Duration(click.ParamType):
+    """Seconds, written as kubectl takes them: `90s`, `2m`, `1h30m`, or a plain number."""
+
+    name = "time"
+
+    def __init__(self, *, least_s: float = 0.001, most_s: float = math.inf) -> None:
+        self._least_s, self._most_s = least_s, most_s
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = f"{value}s" if re.fullmatch(r"\d+(\.\d+)?", str(value)) else str(value)
+        if not re.fullmatch(rf"(?:{_PART.pattern})+", text):
+            self.fail(f"{value!r} is no time such as 90s, 30m or 24h", param, ctx)
+        found_s = sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
+        if not self._least_s <= found_s <= self._most_s:
+            most = f" and at most {self._most_s:g}s" if self._most_s < math.inf else ""
+            self.fail(f"{value!r} must be at least {self._least_s:g}s{most}", param, ctx)
+        return found_s
+
+
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
     """Given before the sub-command or after it, as kubectl's own options."""
     given = context.find_root().ensure_object(dict)
@@ -36,9 +61,8 @@ _PLACE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (
         ("--request-timeout", "request_s"),
         {
-            "metavar": "SECONDS",
-            "type": click.FloatRange(1, 600),
-            "help": "Of one request to the cluster, 30 by default.",
+            "type": Duration(least_s=1, most_s=600),
+            "help": "Of one request to the cluster: 30s by default.",
         },
     ),
 )
@@ -72,7 +96,12 @@ def sweep_names(where: Where) -> list[str]:
 
 sweep_name = click.argument("name", shell_complete=complete)
 timeout_option = click.option(
-    "--timeout", default="2m", show_default=True, metavar="TIME", help="Of a pod that is started: 90s, 2m."
+    "--timeout",
+    "limit_s",
+    type=Duration(),
+    default="2m",
+    show_default=True,
+    help="Of a pod that is started: 90s, 2m.",
 )
 image_option = click.option(
     "--image", default="", metavar="IMAGE", help="Of a pod that is started, by default the Sweep's."
@@ -111,18 +140,3 @@ def run(context: click.Context, work: Callable[[Access], Coroutine[Any, Any, T]]
 
 def say(text: str) -> None:
     click.echo(text, err=True)
-
-
-_UNITS_S = {"s": 1, "m": 60, "h": 3600}
-
-
-def seconds(text: str) -> float:
-    """`90s`, `2m`, `24h`, or a number of seconds."""
-    number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS_S else (text, "s")
-    try:
-        value = float(number) * _UNITS_S[unit]
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise click.UsageError(f"--timeout {text!r} is no time such as 90s, 30m or 24h")
-    return value

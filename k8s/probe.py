@@ -18,7 +18,7 @@ import orjson
 from k8s import names, short_pod
 from k8s.access import Access
 from k8s.api import Object
-from k8s.offer import Offer, offers
+from k8s.offer import Offer, Why, offers
 from k8s.told import template, told
 from runner.spec import Sweep
 from runner.sweepfile import sweep_from_object
@@ -26,6 +26,12 @@ from runner.sweepfile import sweep_from_object
 Level = Literal["ok", "warn", "bad"]
 # Probes beside each other: each holds a device for a few seconds.
 _AT_ONCE = 8
+_REMEDIES: dict[Why, str] = {
+    "no-device": "the device plugin doesn't run there or finds no card: its log; on the node lsmod | grep qaic, dmesg",
+    "taint": "add it to spec.pods.tolerations of the Sweep",
+    "cordoned": "kubectl uncordon",
+    "not-ready": "kubectl describe node",
+}
 # Of no matter to a pod that only measures.
 _NOT_HERE = {"export", "weights"}
 # What a host may lack, a measure pod of the backend may not.
@@ -51,14 +57,9 @@ def of_offers(found: Sequence[Offer], resource: str) -> Iterator[Finding]:
             "", "nodes", "bad", f"no node that pods may go to offers {resource or 'anything'}", remedy
         )
     for offer in found:
-        if offer.trouble:
-            yield Finding(
-                offer.node,
-                "node",
-                "bad" if "offers no" in offer.trouble else "warn",
-                offer.trouble,
-                _remedy(offer),
-            )
+        if not offer.usable:
+            level: Level = "bad" if offer.why == "no-device" else "warn"
+            yield Finding(offer.node, "node", level, offer.trouble, _REMEDIES[offer.why])
             continue
         if offer.installed > offer.devices:
             text = f"{offer.devices} of {offer.installed} {resource}: the others are unhealthy"
@@ -70,17 +71,10 @@ def of_offers(found: Sequence[Offer], resource: str) -> Iterator[Finding]:
             yield Finding(offer.node, "resource", "ok", f"{offer.devices} {resource}, {free}")
 
 
-def _remedy(offer: Offer) -> str:
-    if "offers no" in offer.trouble:
-        return "the device plugin doesn't run there or finds no card: its log; on the node lsmod | grep qaic, dmesg"
-    if "taint" in offer.trouble:
-        return "add it to spec.pods.tolerations of the Sweep"
-    return "kubectl uncordon" if offer.trouble == "cordoned" else "kubectl describe node"
-
-
 async def probes(
     access: Access,
     sweep: Object | None,
+    jobs: Sequence[Object],
     usable: Sequence[Offer],
     *,
     image: str,
@@ -88,8 +82,8 @@ async def probes(
     limit_s: float,
     say: Callable[[str], None],
 ) -> list[Finding]:
-    """One probe pod on each of the nodes, several beside each other. Raises Infrastructure, ApiError."""
-    jobs = await access.jobs(sweep)
+    """One probe pod on each of the nodes, several beside each other, as the `jobs` have theirs. Raises
+    Infrastructure, ApiError."""
     asked = sweep or example(access.namespace)
     pod = template(asked, jobs, names.MEASURE, image, store)
     qaic = asked["spec"].get("backend") == "qaic"
@@ -173,17 +167,18 @@ async def findings(
     usable = [each for each in found if each.usable]
     listed = list(of_offers(found, wanted.device_resource))
     if usable:
-        url = store or await _store_of(access, sweep)
-        listed += await probes(access, sweep, usable, image=image, store=url, limit_s=limit_s, say=say)
+        jobs = await access.jobs(sweep)
+        url = store or _store_of(sweep, jobs)
+        listed += await probes(access, sweep, jobs, usable, image=image, store=url, limit_s=limit_s, say=say)
     return sorted(listed, key=lambda finding: finding.node)
 
 
-async def _store_of(access: Access, sweep: Object | None) -> str:
+def _store_of(sweep: Object | None, jobs: Sequence[Object]) -> str:
     """What the Sweep says, or its pods are told; "" where neither is known."""
     if sweep is None:
         return ""
     url = str((sweep["spec"].get("results") or {}).get("url", ""))
-    return url or told(await access.jobs(sweep))[0]
+    return url or told(jobs)[0]
 
 
 def shown(found: Sequence[Finding], output: str) -> str:

@@ -11,6 +11,7 @@ from k8s import names
 from k8s.access import Access
 from k8s.api import Object
 from k8s.api_errors import Invalid, NotFound, Unavailable
+from k8s.observe import pod_seen
 from runner.result import FAILED, INFEASIBLE, MISSING
 
 
@@ -36,13 +37,10 @@ async def of_pods(
 
 def heading(pod: Object) -> str:
     """Pure. `==> it-ab12-measure-0-1-x7k: measure on rig-1, Failed (3) <==`."""
-    meta, status = pod["metadata"], pod.get("status", {})
-    states = [each.get("state", {}) for each in status.get("containerStatuses", ())]
-    codes = [state["terminated"].get("exitCode") for state in states if "terminated" in state]
-    code = f" ({codes[0]})" if codes and codes[0] else ""
-    node = pod.get("spec", {}).get("nodeName") or "no node yet"
+    meta, seen = pod["metadata"], pod_seen(pod)
+    code = f" ({seen.exit_code})" if seen.exit_code else ""
     stage = meta["labels"].get(names.LABEL_STAGE, "")
-    return f"==> {meta['name']}: {stage} on {node}, {status.get('phase', '')}{code} <=="
+    return f"==> {meta['name']}: {stage} on {seen.node or 'no node yet'}, {seen.phase}{code} <=="
 
 
 def of_cells(table: pa.Table) -> Iterator[str]:

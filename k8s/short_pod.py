@@ -20,6 +20,7 @@ from k8s import jobs, names
 from k8s.access import Access
 from k8s.api import Object
 from k8s.api_errors import ApiError, Conflict, Invalid, NotFound, Unavailable
+from k8s.observe import pod_seen
 from k8s.resources import PODS
 
 # Pure reading of Parquet: a million rows take less than 1 GiB to merge.
@@ -112,21 +113,20 @@ async def _followed(access: Access, pod: Object, limit_s: float, say: Callable[[
                 raise
             await asyncio.sleep(_LOOK_S)
             continue
-        phase = pod.get("status", {}).get("phase", "Pending")
+        seen = pod_seen(pod)
+        phase = seen.phase or "Pending"
         if phase in ("Succeeded", "Failed"):
             try:
                 log = await access.api.log(namespace, name)
             except (NotFound, Invalid):
                 # None of its containers began, e.g. because the device plugin refused it.
                 log = ""
-            return Ended(phase, log, _reason(pod))
-        waits = _reason(pod)
-        if waits != told:
-            told = waits
-            if waits:
-                say(f"{name} waits: {waits}")
+            return Ended(phase, log, seen.reason)
+        if seen.waiting not in ("", told):
+            told = seen.waiting
+            say(f"{name} waits: {told}")
         if time.monotonic() > deadline:
-            return Ended(phase, "", waits or f"its program to end ({phase})")
+            return Ended(phase, "", seen.waiting or f"its program to end ({phase})")
         await asyncio.sleep(_LOOK_S)
 
 
@@ -140,18 +140,3 @@ async def _remove(access: Access, pod: Object) -> None:
         raise type(error)(
             f"pod {meta['namespace']}/{meta['name']} is left behind: {error.message}"
         ) from error
-
-
-def _reason(pod: Object) -> str:
-    """Pure. What it waits for, or why it ended without a program's exit code."""
-    status = pod.get("status", {})
-    if status.get("reason"):
-        return f"{status['reason']}: {status.get('message', '')}".rstrip(": ")
-    for each in status.get("conditions", ()):
-        if each["type"] == "PodScheduled" and each["status"] == "False":
-            return str(each.get("message") or each.get("reason", "no node for it"))
-    for container in status.get("containerStatuses", ()):
-        waiting = container.get("state", {}).get("waiting", {})
-        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            return f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
-    return ""

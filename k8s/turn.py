@@ -23,7 +23,8 @@ RECHECK_S = 30.0
 
 
 class Turn:
-    """A pass. `stop`: why no further wave begins; `failed`: the Sweep has just failed."""
+    """A pass. `stop`: why no further wave begins, in words, and as the `stop_reason` for which the Sweep fails if
+    nothing was measured; `failed`: the Sweep has just failed."""
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class Turn:
         self.child = Child(sweep, model, defaults, drafted.round)
         self.limits = model.spec.limits
         self.decision = Decision(drafted.status)
-        self.stop = ""
+        self.stop = self.stop_reason = ""
         self.failed = False
 
     def act(self, *actions: Action) -> None:
@@ -67,6 +68,10 @@ class Turn:
         self.draft.text("waiting", "")
         self.event(reason, message, "Warning" if self.failed else "Normal")
         self.again_in(0)
+
+    def begin_no_more(self, reason: str, message: str) -> None:
+        """What is open may end; then there is a table of what there is."""
+        self.stop_reason, self.stop = reason, message
 
     def fail(self, reason: str, job: JobSeen) -> None:
         """What every pod of the Job would meet is the Sweep's fault, whatever the stage."""

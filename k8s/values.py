@@ -3,6 +3,9 @@
 # What it means, for people.
 # @schema {minimum: 1}
 key: 3
+# `setting`: bounded as that setting of the controller is.
+# @schema {setting: cluster}
+name: default
 """
 
 from __future__ import annotations
@@ -107,12 +110,20 @@ def _comment(lines: list[str], line: int, column: int, path: str) -> tuple[str, 
         first -= 1
     for comment in (each.removeprefix(mark) for each in lines[first:line]):
         if comment.startswith(_DIRECTIVE):
-            more |= yaml.safe_load(comment.removeprefix(_DIRECTIVE))
+            said = yaml.safe_load(comment.removeprefix(_DIRECTIVE))
+            more |= _bounds(said.pop("setting")) if "setting" in said else {}
+            more |= said
         else:
             text.append(comment)
     if not text:
         raise ValueError(f"{path}: has no comment above it that says what it means")
     return " ".join(text), more
+
+
+def _bounds(setting: str) -> Schema:
+    """What the setting may be. Raises KeyError for one that there is not."""
+    found = _of_model(Settings, {})["properties"][setting]
+    return {name: value for name, value in found.items() if name not in ("type", "default", "description")}
 
 
 def _rows(node: Schema, definitions: dict[str, Schema], path: str) -> Iterator[tuple[str, str, str]]:

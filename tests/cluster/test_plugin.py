@@ -96,7 +96,7 @@ def half_way_and_back(scene: Scene) -> None:
     assert all(node in text for node in nodes)
 
     plugin(scene, "suspend", "it")
-    assert "Suspended" in plugin(scene, "wait", "it", "--for", "Suspended", "--timeout", "60s")[0]
+    assert "Suspended" in plugin(scene, "wait", "it", "--for", "condition=Suspended", "--timeout", "60s")[0]
     assert is_true(scene.status, "Suspended")
     _, err = plugin(scene, "wait", "it", "--timeout", "0.1s", code=3)
     assert "kubectl aicsweep resume it" in err
@@ -165,7 +165,7 @@ def failed_cells(scene: Scene) -> None:
     scene.apply(limits={**SMALL["limits"], "rounds": 1}, pods=_STAYING)
     _, err = plugin(scene, "wait", "it", code=1)
     assert "SomeFailed: 6 ok, 2 failed" in err
-    plugin(scene, "wait", "it", "--for", "Suspended", code=1)
+    plugin(scene, "wait", "it", "--for", "condition=Suspended", code=1)
     out, _ = plugin(scene, "logs", "it", "--failed")
     headings = [line for line in out.splitlines() if line.startswith("==>")]
     assert len(headings) == 2

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from k8s import names
 from k8s.actions import Create, Delete
-from tests.k8s.world import World, node
+from k8s.decide import decide
+from k8s.jobs import Defaults
+from k8s.observe import Observed
+from tests.k8s.world import START, World, node, sweep
 
 PLAN = {"plan": "a" * 32, "lots": 10, "canary": 2, "exports": 2, "binaries": 20, "cells": 40, "slots": 40, "unfit": 3,
         "todo": 40, "most_slots_a_lot": 5, "device_s": 6000.0, "compile_s": 900.0}  # fmt: skip
@@ -169,6 +172,68 @@ def test_over_budget_no_wave_begins_and_the_table_is_made():
     at.plans, at.merges = [{**PLAN, "plan": "b" * 32, "lots": 4, "device_s": 2400.0}], [MERGE]
     at.edit(limits={"parallelism": 1, "maxDeviceHours": 10})
     assert at.run()["phase"] == "Complete"
+
+
+def test_over_budget_from_the_beginning_nothing_is_exported_and_the_table_is_made():
+    at = world(limits={"parallelism": 1, "maxDeviceHours": 0.3})
+    at.passes()
+    at.finish(at.created[0])
+    at.passes()
+    assert condition(at.sweep["status"], "OverBudget")["status"] == "True"
+    assert "the next wave needs about 0.3" in condition(at.sweep["status"], "OverBudget")["message"]
+    status = at.run()
+    assert [at.stage(at.jobs[name]) for name in at.created] == ["plan", "merge"]
+    assert condition(status, "Failed")["reason"] == "OverBudget"
+    assert status["tableUrl"]
+
+
+def test_the_budget_of_pinned_jobs_is_that_of_all_together():
+    plan = {**PLAN, "canary": 0, "targets": {"n0": [0, 5], "n1": [5, 5]}}
+    for hours, phase in ((1.6, "Failed"), (1.7, "Complete")):
+        limits = {"parallelism": 9, "maxDeviceHours": hours}
+        at = World([plan], [MERGE], nodes=2, placement="everyNode", limits=limits)
+        assert at.run()["phase"] == phase
+        assert len(at.names("measure")) == (0 if phase == "Failed" else 2)
+
+
+def test_the_budget_counts_lots_under_way():
+    """Two lots of 10 minutes are measured, and as many are left: half an hour is not enough for all."""
+    plan = {**PLAN, "canary": 2, "lots": 4, "device_s": 2400.0}
+    at = world(plan, limits={"parallelism": 4, "maxDeviceHours": 0.5})
+    while not at.unfinished("measure"):
+        at.passes()
+        at.finish(at.unfinished()[0]["metadata"]["name"])
+        at.passes()
+    assert condition(at.sweep["status"], "OverBudget")["status"] == "True"
+    assert at.run()["phase"] == "Failed"
+    assert at.names("measure") == ["measure-0"]
+
+
+def test_the_budget_counts_earlier_rounds():
+    again = {**MERGE, "wanted": 10, "counts": {"ok": 30, "missing": 10}, "device_s": {"measuring": 3000.0}}
+    second = {**PLAN, "plan": "b" * 32, "canary": 0, "lots": 3, "device_s": 1800.0}
+    at = World(
+        [{**PLAN, "lots": 5, "device_s": 3000.0}, second],
+        [again, {**again, "wanted": 10}],
+        limits={"parallelism": 1, "maxDeviceHours": 1},
+    )
+    status = at.run()
+    assert (status["round"], condition(status, "Failed")["reason"]) == (2, "OverBudget")
+    assert "0.8 device-hours are used" in status["message"]
+
+
+def test_a_failed_canary_is_told_as_such_also_where_the_rest_is_over_budget():
+    at = failed_canary(counts={"failed": 10, "missing": 30}, wanted=30)
+    at.sweep["spec"]["limits"]["maxDeviceHours"] = 0.4
+    assert condition(at.run(), "Failed")["reason"] == "CanaryFailed"
+
+
+def test_without_any_store_nothing_begins():
+    seen, nowhere = Observed(), Defaults()
+    decision = decide(sweep(), seen, START, nowhere)
+    assert not decision.actions
+    assert "spec.results.url" in decision.status["message"]
+    assert decide(sweep(results={"url": "s3://bench/x"}), seen, START, nowhere).actions
 
 
 @pytest.mark.parametrize("stage", ["plan", "export", "compile", "measure", "merge"])
@@ -420,6 +485,8 @@ def test_a_spec_that_cannot_be_used_is_said_with_every_problem_and_repaired_by_a
 def test_a_deleted_sweep_is_left_to_the_garbage_collector():
     at = world()
     at.passes()
+    at.finish(at.created[0])
+    assert at.decide().actions
     at.sweep["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert not at.decide().actions
 

@@ -88,6 +88,27 @@ def test_every_pod_is_restricted_and_guaranteed(name):
 
 
 @pytest.mark.parametrize("name", every_job())
+def test_which_pods_count_as_failures(name):
+    """Bad input fails the Job, a disruption is none; one index leaves the others alone; a pod that is on its way
+    out has no other one beside it."""
+    spec = every_job()[name]["spec"]
+    bad_input, *others, disruption = spec["podFailurePolicy"]["rules"]
+    assert (bad_input["action"], bad_input["onExitCodes"]["values"]) == ("FailJob", [2])
+    assert disruption["action"] == "Ignore"
+    assert disruption["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    indexed = name not in ("plan", "merge")
+    assert [rule["action"] for rule in others] == (["FailIndex"] if indexed else [])
+    assert ("backoffLimitPerIndex" in spec, "backoffLimit" in spec) == (indexed, not indexed)
+    assert spec["podReplacementPolicy"] == "Failed"
+
+
+@pytest.mark.parametrize("name", every_job())
+def test_children_are_owned_by_their_sweep(name):
+    (owner,) = every_job()[name]["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == ("Sweep", "cnn", "u-1", True)
+
+
+@pytest.mark.parametrize("name", every_job())
 def test_jobs_have_no_deadline_and_no_ttl_of_their_own(name):
     spec = every_job()[name]["spec"]
     assert "activeDeadlineSeconds" not in spec

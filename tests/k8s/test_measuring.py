@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import random
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from k8s import names
-from k8s.measuring import WIDENINGS
+from k8s.measuring import OPEN_WAVES, WIDENINGS
 from tests.k8s.world import World
 
 
@@ -61,6 +63,38 @@ class Devices:
 
     def _held(self, name: str) -> int:
         return self._started.get(name, 0) - self.lots.get(name, 0)
+
+
+def test_never_more_than_two_waves_are_open() -> None:
+    """However many of their lots have ended."""
+    limits = {"parallelism": PARALLELISM, "maxDeviceHours": 10_000}
+    at = World([PLAN], [{"table": "t", "wanted": 0}], limits=limits)
+    at.passes()
+    at.finish(at.created[0])
+    for _ in range(20):
+        at.passes()
+        for job in at.unfinished(names.MEASURE):
+            # All but one.
+            most = job["spec"]["completions"]
+            job["status"].update(completedIndexes=",".join(map(str, range(most - 1))), active=1, ready=1)
+    assert len(at.unfinished(names.MEASURE)) == OPEN_WAVES
+
+
+@pytest.mark.parametrize("fields", [{"parallelism": 1}, {"parallelism": 9}, {"suspend": True}])
+def test_what_kueue_writes_is_left_alone(fields: dict[str, Any]) -> None:
+    """It admits part of a Job's pods, takes them back, and suspends it."""
+    limits = {"parallelism": PARALLELISM, "maxDeviceHours": 10_000}
+    at = World([PLAN], [{"table": "t", "wanted": 0}], limits=limits, pods={"queueName": "cards"})
+    at.passes()
+    at.finish(at.created[0])
+    at.passes()
+    (job,) = at.unfinished(names.MEASURE)
+    job["spec"].update(fields)
+    job["status"].update(completedIndexes="0-3", active=0, ready=0)
+    before = copy.deepcopy(job["spec"])
+    at.passes()
+    assert job["spec"] == before
+    assert len(at.unfinished(names.MEASURE)) == 1
 
 
 LOTS, PARALLELISM = 400, 16

@@ -47,8 +47,11 @@ def test_labels_written_by_hand_do_not_stop_a_pass():
     odd = job()
     odd["metadata"]["labels"][names.LABEL_WAVE] = "x"
     del odd["metadata"]["labels"][names.LABEL_ROUND]
+    odd["metadata"]["annotations"] = {names.ANNOTATION_TARGETS: "n1, n2"}
     seen = observe([odd]).jobs["j"]
-    assert (seen.wave, seen.round) == (0, 1)
+    assert (seen.wave, seen.round, seen.targets) == (0, 1, ())
+    odd["metadata"]["annotations"] = {names.ANNOTATION_TARGETS: "7"}
+    assert observe([odd]).jobs["j"].targets == ()
 
 
 def test_pods_are_read_only_where_a_decision_needs_them():
@@ -111,7 +114,13 @@ def test_only_faults_of_the_node_are_strikes():
 
     seen = observe([job()], [ended(3), ended(3), ended(137), ended(1)])
     assert seen.strikes(2) == {"n1": 2}
-    assert seen.strikes(1) == {}
+
+
+def test_strikes_are_of_one_round():
+    ended = pod("Failed", containerStatuses=[{"state": {"terminated": {"exitCode": 3}}}])
+    seen = observe([job()], [ended, ended])
+    assert seen.strikes(2) == {"n1": 2}
+    assert seen.strikes(1) == seen.strikes(3) == {}
 
 
 def test_nodes_that_offer_devices():

@@ -13,7 +13,7 @@ from k8s import completion, plugin, plugin_options
 from k8s.access import Access, explained
 from k8s.api import Api
 from k8s.api_errors import ApiError, Forbidden, translate
-from k8s.plugin_options import seconds
+from k8s.plugin_options import Duration
 from k8s.resources import PLUGIN_CALLS, PODS, SWEEPS, Call
 from runner.errors import BadInput, Infrastructure
 from tests.k8s.standin import api_of, refusal, standing_in
@@ -30,15 +30,30 @@ def test_each_command_has_examples_and_the_options_of_kubectl() -> None:
             assert option in text
 
 
-@pytest.mark.parametrize(("text", "value"), [("90s", 90), ("2m", 120), ("24h", 86400), ("0.5", 0.5)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("90s", 90), ("2m", 120), ("24h", 86400), ("0.5", 0.5), ("1h30m", 5400), ("500ms", 0.5)],
+)
 def test_times(text: str, value: float) -> None:
-    assert seconds(text) == value
+    assert Duration().convert(text, None, None) == value
 
 
-@pytest.mark.parametrize("text", ["", "soon", "0s", "-1m", "infh", "nan"])
+@pytest.mark.parametrize("text", ["", "soon", "-1m", "infh", "nan", "3d", "1m soon"])
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(click.UsageError, match="is no time such as"):
-        seconds(text)
+        Duration().convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["0", "0s", "20m"])
+def test_a_time_has_its_bounds(text: str) -> None:
+    with pytest.raises(click.UsageError, match="must be at least 1s and at most 600s"):
+        Duration(least_s=1, most_s=600).convert(text, None, None)
+
+
+@pytest.mark.parametrize("given", [["--request-timeout", "0.5s"], ["--for", "Complete"]])
+def test_what_kubectl_would_not_take(given: list[str]) -> None:
+    found = CliRunner().invoke(plugin.cli, ["wait", "it", *given])
+    assert (found.exit_code, f"Invalid value for '{given[0]}'" in found.output) == (2, True)
 
 
 # --- what a refusal means to the person

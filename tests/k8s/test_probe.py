@@ -50,8 +50,8 @@ def test_probes_that_say_nothing() -> None:
 def test_nodes_by_what_the_api_says() -> None:
     found = [
         Offer("ill", 1, 4, 1),
-        Offer("none", 0, 4, 0, f"offers no {QAIC}"),
-        Offer("off", 4, 4, 4, "cordoned"),
+        Offer("none", 0, 4, 0, "no-device", f"offers no {QAIC}"),
+        Offer("off", 4, 4, 4, "cordoned", "cordoned"),
     ]
     assert [(f.node, f.level) for f in of_offers(found, QAIC)] == [
         ("ill", "warn"),
