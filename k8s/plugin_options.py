@@ -27,7 +27,7 @@ _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _PART = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(_UNITS_S)})")
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """Seconds, written as kubectl takes them: `90s`, `2m`, `1h30m`, or a plain number."""
 
     name = "time"

@@ -129,6 +129,9 @@ def failed_canary(**merge) -> World:
     at.passes()
     assert at.names("measure") == ["measure-0"]
     assert at.names("compile") == ["compile-0", "compile-1"], "the next wave is compiled meanwhile"
+    at.finish(next(n for n in at.jobs if n.endswith("compile-1")))
+    at.passes()
+    assert at.names("measure") == ["measure-0"], "and is not measured before the canary has ended"
     at.finish(next(n for n in at.jobs if n.endswith("measure-0")), indexes=[0, 1])
     return at
 
