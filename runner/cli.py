@@ -203,6 +203,7 @@ def models() -> None:
 cli.add_command(cli_pod.pod)
 cli.add_command(cli_pod.snapshot)
 cli.add_command(cli_store.verify)
+cli.add_command(cli_store.gc)
 cli.add_command(cli_host.devices)
 cli.add_command(cli_host.doctor)
 

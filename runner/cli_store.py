@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -64,6 +65,66 @@ def verify(path: str, sweep: str | None, output: str) -> None:
             verdict = "proven" if proof.proven else f"NOT proven, {counted(len(proof.findings), 'finding')}"
             click.echo(f"{root.url}/{proof.prefix}: {verdict} ({held})")
     sys.exit(EXIT_OK if proven else EXIT_SLOTS_FAILED)
+
+
+@click.command()
+@click.argument("store")
+@click.option("--yes", is_flag=True, help="Remove it; without this it is only listed.")
+@click.option(
+    "--older-than",
+    "limit",
+    default="1d",
+    show_default=True,
+    metavar="AGE",
+    help="Leave what was written since: 12h, 7d. Writers at work need some minutes; the rest is for clocks.",
+)
+@_output
+def gc(store: str, yes: bool, limit: str, output: str) -> None:
+    """List what nothing in STORE needs any more, and with --yes remove it: artefacts that no sweep in it refers to
+    or may still ask for, what killed writers left, superseded tables and empty plans, markers of old plans.
+    Never a result. To let go of a sweep, delete its folder first; sweeps may run meanwhile.
+
+    \b
+    Examples:
+      aicsweep gc aicsweep-results
+      aicsweep gc s3://bench/aicsweep --older-than 7d --yes
+    """
+    from runner import collect, progress
+    from runner.store import open_store
+
+    root = open_store(store)
+    found = collect.find(root, datetime.now(UTC), _age(limit), progress.Lines())
+    garbage = list(collect.remove(root, found)) if yes else found.garbage
+    total = sum(item.size_bytes for item in garbage)
+    if output == "json":
+        listed = [
+            {"kind": g.kind, "name": g.name, "objects": len(g.objects), "size_bytes": g.size_bytes}
+            for g in garbage
+        ]
+        summary = {
+            "store": root.url,
+            "removed": yes,
+            "size_bytes": total,
+            "garbage": listed,
+            "blind": found.blind,
+        }
+        click.echo(_json(summary))
+        return
+    for item in garbage:
+        click.echo(f"{item.kind:<9} {item.size_bytes / 1e6:>10.1f} MB  {item.name}")
+    for why in found.blind:
+        click.echo(f"no artefact is removed, as what refers to it can't be read: {why}", err=True)
+    done = "removed" if yes else "could be removed (--yes does it)"
+    click.echo(f"{root.url}: {len(garbage):,} things, {total / 1e6:,.1f} MB {done}")
+
+
+def _age(text: str) -> timedelta:
+    """`12h`, `7d`. Raises click.UsageError for anything else."""
+    units = {"m": "minutes", "h": "hours", "d": "days"}
+    number, unit = text[:-1], text[-1:]
+    if unit not in units or not number.isdigit():
+        raise click.UsageError(f"--older-than {text!r}: a whole number and m, h or d, as in 12h or 7d")
+    return timedelta(**{units[unit]: int(number)})
 
 
 def _found(path: str, name: str | None) -> tuple[Store, list[str]]:

@@ -23,6 +23,8 @@ from runner.errors import AicsweepError, Interrupted, PointFailed, StoreError
 from runner.result import KILLED
 from runner.store import Store
 
+# In place of a plan, for attempts of `aicsweep run`: each plans anew.
+HERE = "here"
 # An item that so many pods died with is not tried again.
 DEATHS = 2
 

@@ -24,8 +24,8 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -44,6 +44,8 @@ _READERS = 16
 _PART_BYTES = 8 * 1024 * 1024
 _PARTS = 4
 
+# No key has it: what a killed writer leaves in a folder is neither listed nor read.
+_UNFINISHED = "#"
 _PROBE_KEY = ".probe/aicsweep"
 _PROBE = b"Written by aicsweep at the start of a run, to see whether it may. Can be deleted.\n"
 
@@ -192,6 +194,39 @@ class Store:
         names = (folder.rstrip("/").rsplit("/", 1)[-1] for folder in folders)
         return sorted(name for name in names if is_key(name))
 
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects, in order, or what `litter` listed; one that is gone is no error. For `collect`
+        alone: nothing else needs the right to delete."""
+        import obstore
+
+        for key in keys:
+            # What was listed as litter is no key.
+            name, mark, rest = key.partition(_UNFINISHED)
+            path, local = self._path(name), self.local_path(name)
+            with self._errors("delete", key):
+                if local is not None:
+                    local.with_name(local.name + mark + rest).unlink(missing_ok=True)
+                else:
+                    with suppress(FileNotFoundError):
+                        obstore.delete(self._writer(), path)
+
+    def litter(self) -> builtins.list[Listed]:
+        """What killed writers left in a folder, `KEY#...`; none elsewhere (see above)."""
+        folder = self._place.folder
+        if folder is None:
+            return []
+        root = folder / self._prefix if self._prefix else folder
+        found = []
+        with self._errors("list", ""):
+            for path in sorted(root.rglob(f"*{_UNFINISHED}*")):
+                key = path.relative_to(root).as_posix()
+                with suppress(FileNotFoundError):
+                    state = path.stat()
+                    if is_key(key.partition(_UNFINISHED)[0]) and path.is_file():
+                        modified = datetime.fromtimestamp(state.st_mtime, UTC)
+                        found.append(Listed(key, state.st_size, modified))
+        return found
+
     def upload(self, key: str, path: Path) -> None:
         """Write a file's content, of any size, in place of any object of that key."""
         import obstore
@@ -325,8 +360,7 @@ def _write_local(path: Path, write: Callable[[Path], object], *, new: bool) -> b
 
     By hand, at seven times obstore's rate for small files: no way through another thread.
     """
-    # No key has a #, so what a killed writer leaves is neither listed nor read.
-    temporary = path.with_name(f"{path.name}#{uuid.uuid4().hex}")
+    temporary = path.with_name(f"{path.name}{_UNFINISHED}{uuid.uuid4().hex}")
     try:
         try:
             write(temporary)

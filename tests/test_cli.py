@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -216,3 +217,17 @@ def test_verify_proves_a_table_and_names_the_segment_that_was_altered(folder):
     }
     gone = aicsweep("verify", "nowhere", cwd=folder, **nobody)
     assert (gone.returncode, "Traceback" in gone.stderr) == (3, False)
+
+
+def test_gc_lists_and_with_yes_removes_what_no_sweep_refers_to(folder):
+    assert aicsweep("run", "small.yaml", cwd=folder).returncode == 0
+    shutil.rmtree(folder / "aicsweep-results" / "sweeps")
+    listed = aicsweep("gc", "aicsweep-results", "--older-than", "0m", cwd=folder)
+    assert "could be removed" in listed.stdout
+    assert list((folder / "aicsweep-results").rglob("model.onnx"))
+    done = json.loads(
+        aicsweep("gc", "aicsweep-results", "--older-than", "0m", "--yes", "-o", "json", cwd=folder).stdout
+    )
+    assert {item["kind"] for item in done["garbage"]} == {"artefact"}
+    assert not list((folder / "aicsweep-results").rglob("model.onnx"))
+    assert aicsweep("gc", "aicsweep-results", "--older-than", "soon", cwd=folder).returncode == 2

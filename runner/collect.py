@@ -1,0 +1,233 @@
+"""What of a store nobody needs: found, and removed when asked. Never a result, nor a verdict on what can't be made.
+
+    results, plans still at work --> artefacts that are referred to --> the others, and what else was left over
+
+Safe beside sweeps that run: whatever was written within the age limit stays, and so does what a plan with
+slots still to measure may ask for, although no result names it yet. Where a sweep can't be read as a whole
+nobody knows what it refers to: then no artefact is removed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import get_args
+
+import orjson
+
+from runner import artifacts, inflight, keys, merge, plan, tables
+from runner.artifacts import Artifact, DamagedArtifact, Kind
+from runner.errors import BadInput, StoreError
+from runner.keys import ExportRequest
+from runner.plan import Plan
+from runner.planfile import in_a_lot
+from runner.store import Listed, NotFound, Store
+from runner.stored import read_results, stored_plan, sweep_folders
+from runner.verify import named_artifacts
+from runner.workplace import Reporter
+
+# A writer takes minutes between its first file and its manifest, a reader less between a pointer and what
+# it points to; a day also leaves room for clocks that differ and for a store that was away.
+OLDER_THAN = timedelta(days=1)
+
+ARTIFACT, HALF_MADE, LITTER, MARKERS, PLAN, TABLE = (
+    "artefact", "half made", "litter", "markers", "plan", "table",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Objects that go together; `name` is the folder or object they are known by."""
+
+    kind: str
+    name: str
+    objects: tuple[Listed, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(entry.size_bytes for entry in self.objects)
+
+
+@dataclass
+class Found:
+    """What can go. `blind`: why no artefact can, as what sweeps refer to is not known as a whole. `plans`:
+    those that were there (folder of the sweep, digest)."""
+
+    garbage: list[Garbage] = field(default_factory=list)
+    blind: list[str] = field(default_factory=list)
+    plans: set[tuple[str, str]] = field(default_factory=set)
+
+
+@dataclass
+class _References:
+    """What sweeps need of the artefacts: by name, or by what they may still ask to be made."""
+
+    named: set[tuple[Kind, str]] = field(default_factory=set)
+    asked: set[ExportRequest] = field(default_factory=set)
+
+    def needs(self, kind: Kind, key: str, artifact: Artifact) -> bool:
+        """Whether an artefact is or may be used; of what its maker's record does not tell: yes."""
+        if (kind, key) in self.named:
+            return True
+        facts = artifact.facts
+        try:
+            if kind == "export":
+                return any(keys.export_key(request, facts["versions"]) == key for request in self.asked)
+            of = (facts[name] for name in ("source", "weights", "image_size", "opset"))
+            return ExportRequest(*of) in self.asked
+        except (KeyError, TypeError, AttributeError):
+            return True
+
+
+def find(root: Store, now: datetime, older_than: timedelta, reporter: Reporter) -> Found:
+    """What can be removed from a store; nothing is. Raises StoreError where it can't be read."""
+    found, before, references = Found(), now - older_than, _References()
+    for prefix in sweep_folders(root):
+        reporter.say(f"{prefix or root.url}: what it refers to")
+        _sweep(root.at(prefix) if prefix else root, prefix, before, found, references)
+    _artifacts(root, before, found, references, reporter)
+    found.garbage += [
+        Garbage(LITTER, entry.key, (entry,)) for entry in root.litter() if entry.modified < before
+    ]
+    return found
+
+
+def remove(root: Store, found: Found) -> Iterable[Garbage]:
+    """Remove what was found, but for what was written to or asked for since; gives each that is gone."""
+    references = _References()
+    for prefix in sweep_folders(root):
+        home = root.at(prefix) if prefix else root
+        for digest in _plans(home).keys() - {known for at, known in found.plans if at == prefix}:
+            references.asked |= _asked(stored_plan(home, digest), {})
+    for garbage in found.garbage:
+        if garbage.kind == ARTIFACT:
+            _, kind, key = garbage.name.split("/")
+            artifact = _find(root, kind, key)
+            if artifact and references.needs(artifact.kind, key, artifact):
+                continue
+        if garbage.kind != LITTER and not _untouched(root, garbage):
+            continue
+        # What makes the rest be found goes first: if we are killed here, that is half made and no artefact.
+        objects = sorted((entry.key for entry in garbage.objects), key=lambda key: "manifest" not in key)
+        root.delete(objects)
+        yield garbage
+
+
+def _untouched(root: Store, garbage: Garbage) -> bool:
+    newest = max(entry.modified for entry in garbage.objects)
+    return all(entry.modified <= newest for entry in root.list(garbage.name))
+
+
+def _sweep(home: Store, prefix: str, before: datetime, found: Found, references: _References) -> None:
+    """What one sweep refers to, and what in its folder is superseded."""
+    results = read_results(home)
+    references.named |= set(named_artifacts(results.table))
+    found.blind += [f"{home.url}/{key}: {fault}" for key, fault in results.damaged.items()]
+    past = merge.past_of(results)
+    stored = _plans(home)
+    found.plans |= {(prefix, digest) for digest in stored}
+    tables_of = _by_folder(home.list("tables"), 2)
+    current, table = _current(home, found)
+    # Until then a reader may hold on to what `current.json` said before.
+    settled = all(entry.modified < before for entry in tables_of.get(table, ()))
+    newest = max(stored.values(), key=lambda entry: entry.modified, default=None)
+    alive = {
+        digest
+        for digest, entry in stored.items()
+        if digest == current or entry is newest or entry.modified >= before
+    }
+    for digest in alive:
+        try:
+            references.asked |= _asked(stored_plan(home, digest), past)
+        except (BadInput, StoreError) as error:
+            found.blind.append(error.message)
+    at = f"{prefix}/" if prefix else ""
+    for top in ("inflight", "made"):
+        for digest, entries in _by_folder(home.list(top), 2).items():
+            if digest.rpartition("/")[2] not in alive | {inflight.HERE}:
+                _add(found, MARKERS, at, digest, entries, before)
+    if not (table and settled):
+        return
+    with_results = {folder.rpartition("/")[2] for folder in _by_folder(home.list("results"), 2)}
+    for digest, entry in stored.items():
+        if digest not in alive and digest not in with_results:
+            _add(found, PLAN, at, entry.key, [entry], before)
+    for folder, entries in tables_of.items():
+        if folder != table:
+            _add(found, TABLE, at, folder, entries, before)
+
+
+def _current(home: Store, found: Found) -> tuple[str, str]:
+    """Plan and table of `current.json`."""
+    try:
+        current = orjson.loads(home.get(tables.CURRENT))
+        return current["plan"], current["table"]
+    except NotFound:
+        return "", ""
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        found.blind.append(f"{home.url}/{tables.CURRENT} can't be understood")
+        return "", ""
+
+
+def _plans(home: Store) -> Mapping[str, Listed]:
+    return {entry.key.removeprefix("plans/").removesuffix(".parquet"): entry for entry in home.list("plans")}
+
+
+def _asked(made: Plan, past: Mapping[str, plan.Past]) -> set[ExportRequest]:
+    """What a plan may still ask for: the graphs of its slots that are wanted, and any binary of them."""
+    rounds = made.sweep.spec.limits.rounds
+    names = ("lot", "slot", "source", "weights", "image_size", "opset")
+    rows = made.columns(*names, where=in_a_lot)
+    _, *columns = (rows[name].to_pylist() for name in names)
+    return {
+        ExportRequest(*request)
+        for slot, *request in zip(*columns, strict=True)
+        if plan.still_wanted(past.get(slot), rounds)
+    }
+
+
+def _artifacts(
+    root: Store, before: datetime, found: Found, references: _References, reporter: Reporter
+) -> None:
+    folders = _by_folder(root.list("artifacts"), 3)
+    reporter.say(f"{len(folders):,} artefacts")
+    for name, entries in folders.items():
+        _, kind, key = name.split("/")
+        artifact = _find(root, kind, key)
+        files = {file.object_key for file in artifact.files.values()} if artifact else set()
+        records = {f"{name}/manifest.json", f"{name}/infeasible.json"}
+        if artifact and not found.blind and not references.needs(artifact.kind, key, artifact):
+            whole = [entry for entry in entries if entry.key != f"{name}/infeasible.json"]
+            _add(found, ARTIFACT, "", name, whole, before)
+        else:
+            # Of a writer that another one was quicker than, or that was killed before its manifest.
+            rivals = _by_folder((entry for entry in entries if entry.key not in files | records), 4)
+            for folder, rest in rivals.items():
+                _add(found, HALF_MADE, "", folder, rest, before)
+
+
+def _find(root: Store, kind: str, key: str) -> Artifact | None:
+    """The artefact; None where there is no manifest. One that is damaged is left to `verify`."""
+    for known in get_args(Kind):
+        if known == kind:
+            try:
+                return artifacts.find(root, known, key)
+            except DamagedArtifact:
+                return None
+    return None
+
+
+def _add(found: Found, kind: str, at: str, name: str, entries: Sequence[Listed], before: datetime) -> None:
+    if entries and max(entry.modified for entry in entries) < before:
+        objects = tuple(entry._replace(key=at + entry.key) for entry in entries)
+        found.garbage.append(Garbage(kind, at + name, objects))
+
+
+def _by_folder(entries: Iterable[Listed], depth: int) -> Mapping[str, list[Listed]]:
+    """Objects by the first `depth` segments of their keys."""
+    found: dict[str, list[Listed]] = defaultdict(list)
+    for entry in entries:
+        found["/".join(entry.key.split("/")[:depth])].append(entry)
+    return found
