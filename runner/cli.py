@@ -109,7 +109,7 @@ def run(file: Path, backend: str | None, weights: str | None, store: str | None,
       aicsweep run sweeps/quickstart.yaml
       aicsweep run sweeps/quickstart.yaml --store s3://bench/aicsweep
     """
-    from runner import backends, engine, merge, progress, scratch, tables
+    from runner import backends, engine, merge, progress, scratch, standing, tables
     from runner.store import open_store
 
     sweep = _load(file, backend, weights)
@@ -143,6 +143,7 @@ def run(file: Path, backend: str | None, weights: str | None, store: str | None,
     )
     found = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
     click.echo(f"measured {counted(outcome.measured, 'slot')}{reused}: {found}", err=True)
+    click.echo(f"in all: {standing.device_time(outcome.device_s, outcome.overhead_s)}", err=True)
     click.echo(
         f"table: {place.home.url}/{outcome.table_folder}/  (table.parquet, table.csv, summary.md)", err=True
     )
@@ -203,6 +204,7 @@ def models() -> None:
 cli.add_command(cli_pod.pod)
 cli.add_command(cli_pod.snapshot)
 cli.add_command(cli_store.verify)
+cli.add_command(cli_store.status)
 cli.add_command(cli_store.gc)
 cli.add_command(cli_host.devices)
 cli.add_command(cli_host.doctor)

@@ -68,6 +68,31 @@ def verify(path: str, sweep: str | None, output: str) -> None:
 
 
 @click.command()
+@_path
+@_sweep
+@_output
+def status(path: str, sweep: str | None, output: str) -> None:
+    """Show how the sweeps in PATH, a store or a sweep's folder in it, stand by now: slots by status, what the
+    devices' time went into, the table and what is not in it yet. Nothing is changed.
+
+    \b
+    Example: aicsweep status aicsweep-results -o json
+    """
+    from dataclasses import asdict
+
+    from runner import standing
+
+    root, prefixes = _found(path, sweep)
+    found = [standing.of(root, prefix) for prefix in prefixes]
+    if output == "json":
+        listed = [{**asdict(one), "measuring_share": one.share} for one in found]
+        click.echo(_json({"store": root.url, "sweeps": listed}))
+        return
+    for one in found:
+        click.echo(standing.as_text(one))
+
+
+@click.command()
 @click.argument("store")
 @click.option("--yes", is_flag=True, help="Remove it; without this it is only listed.")
 @click.option(

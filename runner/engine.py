@@ -35,11 +35,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Merged:
-    """A published table, its folder in the store, and the device seconds by use."""
+    """A published table, its folder in the store, and the device seconds by use (`ledger`)."""
 
     table: pa.Table
     folder: str
     device_s: Mapping[str, float]
+    overhead_s: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Outcome:
 
     table: pa.Table
     table_folder: str
+    device_s: Mapping[str, float]
+    overhead_s: Mapping[str, float]
     plan: Plan
     measured: int
     reused: int
@@ -99,7 +102,9 @@ def run(place: Workplace) -> Outcome:
     counts = merge.counts(merged.table)
     if not exit_code and counts[FAILED] + counts[INFEASIBLE] + counts[MISSING]:
         exit_code = EXIT_SLOTS_FAILED
-    return Outcome(merged.table, merged.folder, current, measured, reused, trouble, exit_code)
+    return Outcome(
+        merged.table, merged.folder, merged.device_s, merged.overhead_s, current, measured, reused, trouble, exit_code
+    )  # fmt: skip
 
 
 def plan_round(place: Workplace, number: int, past: Mapping[str, plan.Past]) -> Plan:
@@ -129,8 +134,12 @@ def merge_(
     from runner import tables
 
     results = results or read_results(home)
-    device_s = ledger.device_seconds(results)
+    device_s, overhead_s = ledger.device_seconds(results), ledger.overhead_seconds(results)
     table = merge.merge(current, results, unreached)
-    facts = {"device_s": dict(device_s), "unreached": dict(unreached or {})}
+    facts = {
+        "device_s": dict(device_s),
+        "overhead_s": dict(overhead_s),
+        "unreached": dict(unreached or {}),
+    }
     folder = tables.publish(home, current, results, table, facts)
-    return Merged(table, folder, device_s)
+    return Merged(table, folder, device_s, overhead_s)

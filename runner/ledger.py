@@ -32,6 +32,23 @@ def device_seconds(results: Results) -> Mapping[str, float]:
     }
 
 
+def overhead_seconds(results: Results) -> Mapping[str, float]:
+    """What the `overhead` of results that count was: `waiting` for a fit device, `loading`, `warm-up`."""
+    best = results.table.select(["status", "gate_s", "load_s", "warmup_s"]).take(winners(results).rows)
+    best = best.filter(pc.equal(best["status"], OK))
+    return {
+        "waiting": _sum(best["gate_s"]),
+        "loading": _sum(best["load_s"]),
+        "warm-up": _sum(best["warmup_s"]),
+    }
+
+
+def share(device_s: Mapping[str, float]) -> float | None:
+    """Of all device time the part that went into numbers that count; None where none was used."""
+    used = sum(device_s.values())
+    return device_s["measuring"] / used if used else None
+
+
 def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.fill_null(column, 0.0)
 

@@ -105,6 +105,15 @@ def read_current(home: Store) -> tuple[pa.Table, Mapping[str, Any]]:
     return table, orjson.loads(home.get(f"{current['table']}/manifest.json"))
 
 
+def merged_segments(home: Store, at: str) -> set[str]:
+    """Keys of the segments that the table in folder `at` was merged from. Raises NotFound."""
+    listed = orjson.loads(home.get(f"{at}/manifest.json"))["segments"]
+    if isinstance(listed, list):  # of schema 1
+        return set(listed)
+    columns = pq.read_table(io.BytesIO(home.get(f"{at}/{listed['file']}")), columns=["key"])
+    return set(columns["key"].to_pylist())
+
+
 def find_sweeps(root: Store, prefix: str = "") -> list[str]:
     """Prefixes below `prefix` that hold a sweep's current table (at most five folders deep)."""
     found: list[str] = []

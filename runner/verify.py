@@ -186,7 +186,10 @@ def _table(
     if stored is None or current is None:
         return
     proof.rows = stored.num_rows
-    facts: dict[str, Mapping[str, float]] = {"device_s": ledger.device_seconds(results)}
+    facts: dict[str, Mapping[str, float]] = {
+        "device_s": ledger.device_seconds(results),
+        "overhead_s": ledger.overhead_seconds(results),
+    }
     computed = merge.merge(current, results, manifest.get("unreached"))
     reporter.say(f"  {computed.num_rows:,} rows computed anew")
     for difference in differences(stored, computed):

@@ -36,3 +36,19 @@ def test_overhead_is_never_more_than_the_time_there_was():
 
 def test_nothing_used():
     assert set(seconds().values()) == {0.0}
+
+
+def test_what_the_overhead_was():
+    results = merge.read_results(
+        [
+            (
+                "a",
+                segment(
+                    ok("a", device_s=100.0, gate_s=5.0, load_s=10.0, warmup_s=15.0), ok("b", status="failed")
+                ),
+            )
+        ]
+    )
+    assert ledger.overhead_seconds(results) == {"waiting": 5.0, "loading": 10.0, "warm-up": 15.0}
+    assert ledger.share({"measuring": 3.0, "failed": 1.0}) == 0.75
+    assert ledger.share({"measuring": 0.0}) is None
