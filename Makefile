@@ -86,14 +86,14 @@ bench-cluster: .venv/.dev  ## The controller on a real API server with simulated
 bench: .venv/.dev  ## Speed, each as a ratio to a naive reference measured in the same run
 	@$(BIN)/python -m benchmarks
 
-cluster-up: .venv/.dev  ## Start a Kubernetes with simulated nodes; prints what to export
+cluster-up: .venv/.dev  ## Start a Kubernetes with simulated nodes that works on Sweeps; prints what to export
 	@$(BIN)/python -m tests.cluster up
 
 cluster-down: .venv/.dev  ## End it
 	@$(BIN)/python -m tests.cluster down
 
-cluster-demo: .venv/.dev  ## Apply the quickstart on simulated nodes, watch it, print its table (KEEP=1: leave it up)
-	@$(BIN)/python -m tests.cluster demo $(if $(KEEP),--keep)
+cluster-demo: .venv/.dev  ## Apply the quickstart on simulated nodes, watch it, print its table
+	@$(BIN)/python -m tests.cluster demo
 
 clean:  ## Remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

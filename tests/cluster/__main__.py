@@ -1,4 +1,5 @@
-"""A test cluster to keep: `python -m tests.cluster up`, `down`; `demo` runs a Sweep on one of its own."""
+"""A test cluster to keep, with all that works on Sweeps: `python -m tests.cluster up`, `down`; `demo` runs a
+Sweep on one of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -18,16 +20,19 @@ import psutil
 import yaml
 
 from tests.cluster import binaries
-from tests.cluster.cluster import Cluster, answer_of, launch, running
+from tests.cluster.cluster import Cluster, answer_of, running
 from tests.cluster.rig import rigged
 
-FOLDER = Path(__file__).parents[2] / ".cluster"
-QUICKSTART = Path(__file__).parents[2] / "sweeps/quickstart.yaml"
+_ROOT = Path(__file__).parents[2]
+FOLDER = _ROOT / ".cluster"
+QUICKSTART = _ROOT / "sweeps/quickstart.yaml"
+_PID = "keeper.pid"
 _STOP_S = 20.0
 
 _folder = click.option(
     "--folder", type=click.Path(path_type=Path), default=FOLDER, help="Where the cluster's files lie."
 )
+_nodes = click.option("--nodes", default=4, show_default=True, help="Simulated nodes with 8 devices each.")
 
 
 @click.group()
@@ -37,38 +42,79 @@ def main() -> None:
 
 @main.command()
 @_folder
-@click.option("--nodes", default=4, show_default=True, help="Simulated nodes with 8 devices each.")
+@_nodes
 def up(folder: Path, nodes: int) -> None:
-    """Start it, and print what to export."""
+    """Start one that works on the Sweeps of its namespace `default`, and print what to export."""
     if _pid(folder):
         raise click.ClickException(f"there is one already below {folder}; `down` ends it")
     shutil.rmtree(folder, ignore_errors=True)
-    programs = binaries.ensure(lambda text: click.echo(f"== {text}", err=True))
-    supervisor = launch(folder, detached=True)
+    folder.mkdir(mode=0o700, parents=True)
+    programs = binaries.ensure(_say)
+    with (folder / "keeper.log").open("ab") as log:
+        keeper = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "tests.cluster",
+                "keep",
+                f"--folder={folder.absolute()}",
+                f"--nodes={nodes}",
+            ],
+            cwd=_ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
     try:
-        answer = answer_of(supervisor)
+        answer = answer_of(keeper)
     except RuntimeError as error:
-        raise click.ClickException(str(error)) from error
-    cluster = Cluster(folder, Path(answer["kubeconfig"]), answer["pids"], programs, supervisor)
-    if nodes:
-        cluster.add_nodes(nodes)
-    click.echo(f"export KUBECONFIG={cluster.kubeconfig}")
+        raise click.ClickException(f"{error}; more is in {folder / 'keeper.log'}") from error
+    click.echo(f"export KUBECONFIG={answer['kubeconfig']}")
     click.echo(f"export PATH={programs['kubectl'].parent}:$PATH")
+    click.echo(f"# results: {answer['store']}")
+
+
+@main.command(hidden=True)
+@_folder
+@_nodes
+def keep(folder: Path, nodes: int) -> None:
+    """What `up` leaves running: all of it, until SIGTERM. One line of JSON says where it is."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with _working(folder, nodes) as (cluster, store):
+        (folder / _PID).write_text(str(os.getpid()))
+        print(json.dumps({"kubeconfig": str(cluster.kubeconfig), "store": str(store)}), flush=True)
+        while True:
+            signal.pause()
 
 
 @main.command()
-@click.option("--keep", is_flag=True, help="Leave all of it running until Ctrl-C.")
-def demo(keep: bool) -> None:
+def demo() -> None:
     """The quickstart on simulated nodes: apply, watch, wait, table. Controller and pods are real programs."""
-    binaries.ensure(lambda text: click.echo(f"== {text}", err=True))
-    with tempfile.TemporaryDirectory(prefix="aicsweep-demo-") as folder, running(Path(folder)) as cluster:
+    binaries.ensure(_say)
+    with (
+        tempfile.TemporaryDirectory(prefix="aicsweep-demo-") as name,
+        _working(Path(name), 4) as (cluster, store),
+    ):
+        _show_quickstart(cluster, store)
+
+
+@contextlib.contextmanager
+def _working(folder: Path, nodes: int) -> Iterator[tuple[Cluster, Path]]:
+    """A cluster that serves Sweeps, and whose controller and pods work on those of `default`; the results' store."""
+    with running(folder) as cluster:
         cluster.define_sweeps()
-        cluster.add_nodes(4)
-        with rigged(cluster, Path(folder)) as rig, rig.controller("default"):
+        names = cluster.add_nodes(nodes) if nodes else []
+        with rigged(cluster, folder) as rig, rig.controller("default"):
+            rig.answer_logs(*names)
+            # As slow that one can watch.
             rig.shim.environments["default"] = {"AICSWEEP_FAKE": json.dumps({"sleep_s": 0.5})}
-            _show_quickstart(cluster, rig.store("default"))
-            if keep:
-                _wait_for_interrupt(cluster)
+            yield cluster, rig.store("default")
+
+
+def _say(text: str) -> None:
+    click.echo(f"== {text}", err=True)
 
 
 def _show_quickstart(cluster: Cluster, store: Path) -> None:
@@ -101,14 +147,6 @@ def _show_quickstart(cluster: Cluster, store: Path) -> None:
     subprocess.run([str(Path(sys.executable).with_name("aicsweep")), "table", str(store)], check=True)
 
 
-def _wait_for_interrupt(cluster: Cluster) -> None:
-    click.echo(f"export KUBECONFIG={cluster.kubeconfig}")
-    click.echo(f"export PATH={cluster.programs['kubectl'].parent}:$PATH")
-    click.echo("== it runs until Ctrl-C; Sweeps of the namespace `default` are worked on")
-    with contextlib.suppress(KeyboardInterrupt):
-        signal.pause()
-
-
 @main.command()
 @_folder
 def down(folder: Path) -> None:
@@ -126,10 +164,12 @@ def down(folder: Path) -> None:
 
 
 def _pid(folder: Path) -> int | None:
-    """The running supervisor's of that folder; its number may have gone to another program since."""
+    """The running keeper's of that folder; its number may have gone to another program since."""
     try:
-        process = psutil.Process(int((folder / "supervisor.pid").read_text()))
-        ours = str(folder.absolute()) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+        process = psutil.Process(int((folder / _PID).read_text()))
+        ours = (
+            f"--folder={folder.absolute()}" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+        )
     except (FileNotFoundError, ValueError, psutil.Error):
         return None
     return process.pid if ours else None

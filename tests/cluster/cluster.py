@@ -214,23 +214,21 @@ def until(condition: Callable[[], T], what: str = "", *, timeout_s: float = 120.
 
 
 def launch(
-    folder: Path, *, kubeconfig: Path | None = None, kubelets: Sequence[str] = (), detached: bool = False
+    folder: Path, *, kubeconfig: Path | None = None, kubelets: Sequence[str] = ()
 ) -> subprocess.Popen[str]:
     """The supervisor of a cluster below `folder`, whose first line of output says that it is ready."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [sys.executable, "-m", "tests.cluster.supervisor", str(folder.absolute())]
     command += ["--kubeconfig", str(kubeconfig)] if kubeconfig else []
     command += [f"--kubelet={name}" for name in kubelets]
-    command += ["--detached"] if detached else []
     with (folder / "supervisor.log").open("ab") as log:
         return subprocess.Popen(
             command,
             cwd=_ROOT,
-            stdin=subprocess.DEVNULL if detached else subprocess.PIPE,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            start_new_session=detached,
         )
 
 

@@ -1,11 +1,10 @@
 """The process that owns a test cluster's processes: starts them, stops and starts single ones, ends them all.
 
-    python -m tests.cluster.supervisor FOLDER [--kubeconfig FILE] [--kubelet NAME]... [--detached]
+    python -m tests.cluster.supervisor FOLDER [--kubeconfig FILE] [--kubelet NAME]...
 
 Its owner talks through the standard streams: one JSON line when the cluster is ready (or why not), then an
 answer a command (`stop NAME`, `start NAME`). The end of its input is the end of the cluster, so an owner that
 dies in whatever way leaves nothing behind; if this process is killed itself, the kernel ends its children.
-With --detached the input is not read and SIGTERM is the end.
 
 A process of its own and single-threaded, because the kernel's parent-death signal comes when the *thread*
 dies that started the child.
@@ -93,16 +92,12 @@ class Family:
 class Owner:
     """Whoever started this process, at the other end of its standard streams."""
 
-    def __init__(self, detached: bool) -> None:
-        self._detached = detached
+    def __init__(self) -> None:
         self._parent = os.getppid()
         self._rest = b""
 
     def commands(self, wait_s: float) -> list[str]:
         """Commands that came within `wait_s`. Raises SystemExit when the owner is gone."""
-        if self._detached:
-            time.sleep(wait_s)
-            return []
         if os.getppid() != self._parent:
             # Whatever the owner forked may still hold the other end of the pipe open.
             raise SystemExit(0)
@@ -115,7 +110,7 @@ class Owner:
         return [line.decode() for line in lines]
 
     def tell(self, **answer: object) -> None:
-        """One JSON line. A detached supervisor's output is closed after the first."""
+        """One JSON line."""
         print(json.dumps(answer), flush=True)
 
 
@@ -123,22 +118,18 @@ class Owner:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Simulate nodes on that cluster.")
 @click.option("--kubelet", "kubelets", multiple=True, help="A real node's name: a token for its kubelet.")
-@click.option("--detached", is_flag=True)
-def main(folder: Path, kubeconfig: Path | None, kubelets: tuple[str, ...], detached: bool) -> None:
+def main(folder: Path, kubeconfig: Path | None, kubelets: tuple[str, ...]) -> None:
     # An owner's Ctrl-C goes to the whole process group; the end is said by closing the input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    owner, family = Owner(detached), Family(folder)
+    owner, family = Owner(), Family(folder)
     try:
         try:
             config = _bring_up(folder, family, owner, kubeconfig, kubelets)
         except NotReady as error:
             owner.tell(error=str(error))
             sys.exit(1)
-        (folder / "supervisor.pid").write_text(str(os.getpid()))
         owner.tell(kubeconfig=str(config), pids=family.pids())
-        if detached:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         _serve(family, owner)
     finally:
         family.stop_all()

@@ -238,9 +238,10 @@ def test_up_and_down(tmp_path):
             [kubectl, "get", "nodes", "-o", "name"], env=shell, capture_output=True, text=True
         )
         assert nodes.stdout.split() == ["node/node-0", "node/node-1"]
-        supervisor = psutil.Process(int((tmp_path / "kept" / "supervisor.pid").read_text()))
-        pids = [supervisor.pid, *(child.pid for child in supervisor.children())]
-        assert len(pids) == 6
+        keeper = psutil.Process(int((tmp_path / "kept" / "keeper.pid").read_text()))
+        # The supervisor with five servers, and the forking process with the controller.
+        pids = [keeper.pid, *(child.pid for child in keeper.children(recursive=True))]
+        assert len(pids) == 9
         again = command("up")
         assert again.returncode == 1
         assert "there is one already" in again.stderr

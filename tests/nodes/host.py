@@ -266,7 +266,7 @@ def main() -> None:
     """Until the pipe ends."""
     folder = cache_folder().parent / "nodes"
     folder.mkdir(parents=True, exist_ok=True)
-    owner, ctr = Owner(detached=False), ""
+    owner, ctr = Owner(), ""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
             pass
         return
     node = Node(**json.loads((folder / "node.json").read_text()))
-    owner, family = Owner(detached=False), Family(folder)
+    owner, family = Owner(), Family(folder)
     owner.tell(node=node.name)
     try:
         while True:
