@@ -14,14 +14,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from k8s import names
+from k8s import names, picture
 from k8s.api import Api, Object, connect, namespace_of
-from k8s.api_errors import ApiError, Forbidden, LoggedOut, NotFound, Unavailable
+from k8s.api_errors import ApiError, Conflict, Forbidden, LoggedOut, NotFound, Unavailable
 from k8s.resources import JOBS, NODES, PLUGIN_CALLS, PODS, SWEEPS, Resource
 from runner.errors import BadInput, Infrastructure, Problem
+from runner.spec import MAX_AGAIN, Again
 
 AGENT = "kubectl-aicsweep"
 _DEFAULT_FILE = Path("~/.kube/config")
+# So often a change is made anew that somebody else's has overtaken: the controller writes the status now and then.
+_CONFLICTS = 10
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,42 @@ class Access:
         await self.sweep(name)
         return await self.api.patch(SWEEPS, self.namespace, name, {"spec": {"suspend": suspend}})
 
+    async def ask_again(self, name: str, request: Again) -> Object:
+        """The Sweep with one more request to measure again. Raises BadInput where it holds no more of them,
+        Infrastructure where the cluster does not know what a request is."""
+        entry = request.model_dump()
+        for _ in range(_CONFLICTS):
+            sweep = await self.sweep(name)
+            body = {
+                # The list is replaced as a whole: not if somebody else has just asked too.
+                "metadata": {"resourceVersion": sweep["metadata"]["resourceVersion"]},
+                "spec": {"again": with_request(sweep, entry)},
+            }
+            try:
+                written = await self.api.patch(SWEEPS, self.namespace, name, body)
+            except Conflict:
+                continue
+            if entry not in written["spec"].get("again", ()):
+                remedy = "helm upgrade; the CRD alone: kubectl apply -f k8s/crd/sweeps.aicsweep.dev.yaml"
+                raise Infrastructure("this cluster's Sweeps know no `again` yet", remedy=remedy)
+            return written
+        raise Infrastructure(f"Sweep {name} is changed all the time by others", remedy="try it again")
+
     async def _all(self, resource: Resource, *, selector: str = "", fields: str = "") -> list[Object]:
         pages = self.api.pages(resource, namespace=self.namespace, selector=selector, fields=fields)
         return [found async for page, _ in pages for found in page]
+
+
+def with_request(sweep: Object, entry: Object) -> list[Object]:
+    """Pure. `spec.again` with one more. Where it is full, the oldest goes: what was planned has chosen its slots,
+    and lies in the store. Raises BadInput where nothing of the spec as it is was planned."""
+    before = sweep["spec"].get("again", [])
+    if len(before) < MAX_AGAIN:
+        return [*before, entry]
+    if not (sweep.get("status") or {}).get("planDigest") or not picture.is_current(sweep):
+        message = f"holds {MAX_AGAIN} requests that are not planned yet"
+        raise BadInput([Problem("spec.again", message, "wait until they are: `kubectl aicsweep status`")])
+    return [*before[1 - MAX_AGAIN :], entry]
 
 
 def _of(sweep: Object) -> str:

@@ -116,7 +116,7 @@ def _convert(schema: Schema, definitions: Mapping[str, Schema], path: str) -> Sc
     schema = _inlined(schema, definitions)
     result: Schema = {}
     for keyword, value in schema.items():
-        if keyword in _KEPT:
+        if keyword in _KEPT or keyword.startswith("x-kubernetes-"):
             result[keyword] = value
         elif keyword == "exclusiveMinimum":
             result |= {"minimum": value, "exclusiveMinimum": True}

@@ -95,6 +95,9 @@ def _plan(turn: Turn) -> PlanFacts | None:
     if facts is None:
         turn.run_again(job)
         return None
+    if facts.again is not None and turn.draft.status.get("planDigest") != facts.plan:
+        what = counted(facts.again, "slot") if facts.again else "nothing"
+        turn.event("Again", f"{what} to be measured again, as spec.again asks")
     turn.draft.text("planDigest", facts.plan)
     return facts.on(job.targets) if pinned and facts.lots else facts
 
@@ -143,6 +146,8 @@ def _end_round(turn: Turn, facts: PlanFacts, found: MergeFacts) -> None:
     else:
         bad = sum(found.counts.get(name, 0) for name in ("failed", "infeasible", "missing"))
         text = ", ".join(f"{count} {name}" for name, count in found.counts.items() if count)
+        if found.wanted and not bad:
+            bad, text = found.wanted, f"{text}; {found.wanted} of them still to be measured again"
         turn.end(draft.COMPLETE, "SomeFailed" if bad else "AllMeasured", text)
 
 

@@ -10,7 +10,8 @@ from typing import Any, cast
 @dataclass(frozen=True)
 class PlanFacts:
     """A plan pod's message. Counts; seconds. `canary`: the first so many lots, one of each model, are wave 0;
-    `targets` are the nodes of everyNode and everyDevice, each with its lots (first, count)."""
+    `targets` are the nodes of everyNode and everyDevice, each with its lots (first, count); `again`
+    are slots that new requests chose to be measured again, None where there was no request."""
 
     plan: str
     lots: int
@@ -26,6 +27,7 @@ class PlanFacts:
     device_s: float = 0.0
     compile_s: float = 0.0
     targets: Mapping[str, list[int]] = field(default_factory=dict)
+    again: int | None = None
 
     def on(self, nodes: Sequence[str]) -> PlanFacts:
         """With targets, where a message had no room for them: each node has `lots_per_node` lots, in order."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def cli() -> None:
       kubectl apply -f sweep.yaml
       kubectl aicsweep status quickstart --watch   how far it is, what runs where, why it waits
       kubectl aicsweep table quickstart --best     the winners so far
+      kubectl aicsweep retry quickstart            what failed, once more
       kubectl aicsweep doctor                      what stands in the way on the device nodes
     """
 
@@ -185,6 +187,43 @@ def resume(context: click.Context, name: str) -> None:
     _suspend(context, name, False)
 
 
+@cli.command()
+@sweep_name
+@click.option("--failed", is_flag=True, help="What failed; so by default.")
+@click.option("--infeasible", is_flag=True, help="What is infeasible: the compiler is asked again too.")
+@placed
+@click.pass_context
+def retry(context: click.Context, name: str, failed: bool, infeasible: bool) -> None:
+    """Try again what failed in the Sweep NAME, ended or not; older results are kept.
+
+    \b
+    Examples:
+      kubectl aicsweep retry quickstart
+      kubectl aicsweep retry quickstart --failed --infeasible && kubectl aicsweep wait quickstart
+    """
+    from runner.condition import of_status
+
+    statuses = ["failed"] if failed or not infeasible else []
+    _ask_again(context, name, of_status(*statuses, *(["infeasible"] if infeasible else [])))
+
+
+@cli.command()
+@sweep_name
+@click.option("--where", required=True, metavar="EXPR", help="Which rows, as for `kubectl aicsweep table`.")
+@placed
+@click.pass_context
+def remeasure(context: click.Context, name: str, where: str) -> None:
+    """Measure again those slots of the Sweep NAME whose row in the table fits a condition. The old results are
+    kept, and shown until there are new ones.
+
+    \b
+    Examples:
+      kubectl aicsweep remeasure quickstart --where "warnings or ci > 2%"
+      kubectl aicsweep remeasure quickstart --where "model == 'resnet50' and cores in [7, 14]"
+    """
+    _ask_again(context, name, where)
+
+
 @cli.command("wait")
 @sweep_name
 @click.option(
@@ -260,6 +299,16 @@ def _snapshot(context: click.Context, name: str, via: Any, image: str, limit_s: 
         return await results.read(access, sweep, via=via, image=image, limit_s=limit_s, say=say)
 
     return run(context, read)
+
+
+def _ask_again(context: click.Context, name: str, where: str) -> None:
+    from runner import again
+
+    request = again.asked(where, datetime.now(UTC))
+    sweep = run(context, lambda access: access.ask_again(name, request))
+    click.echo(f"sweep.aicsweep.dev/{name} asked to measure again where {where}")
+    if sweep["spec"].get("suspend"):
+        say(f"it is suspended: `kubectl aicsweep resume {name}`")
 
 
 def _suspend(context: click.Context, name: str, value: bool) -> None:

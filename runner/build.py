@@ -148,7 +148,7 @@ def _binary(place: Workplace, task: Task, graph: Artifact) -> tuple[Artifact, st
     found = artifacts.find(place.root, "binary", key)
     if found is not None:
         return found, "already there"
-    known = artifacts.find_infeasible(place.root, "binary", key)
+    known = None if task.anew else artifacts.find_infeasible(place.root, "binary", key)
     if known is not None:
         raise Infeasible("compile", str(known["reason"]), str(known["message"]))
     local = artifacts.fetch(place.root, graph, place.cache)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runner import __version__, cli_host, cli_pod, cli_store
+from runner.condition import of_status
 from runner.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, AicsweepError, StoreError, counted
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from runner.store import Store
 
 DEFAULT_STORE = "aicsweep-results"
+# Verdicts that may be asked for again by their names.
+RETRIED = ("failed", "infeasible")
 
 EXIT_CODES = """\b
 Exit codes: 0 every slot ok, 1 some slots failed, 2 bad input, 3 store, host or device, 130 interrupted."""
@@ -68,7 +72,9 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--wide", is_flag=True, help="Every column."),
         click.option(
-            "--where", metavar="EXPR", help="Filter, e.g. \"model == 'resnet50' and batch_size > 1\"."
+            "--where",
+            metavar="EXPR",
+            help='Only these rows, e.g. "model == \'resnet50\' and batch_size > 1", "warnings or ci > 2%".',
         ),
         click.option("--best", is_flag=True, help="Only the winner of each model and objective."),
     ):
@@ -101,18 +107,35 @@ def plan(file: Path, backend: str | None, weights: str | None, output: str) -> N
 @click.option(
     "--devices", default="all", show_default=True, metavar="IDS", help="Which cards of this host: all or 0,2."
 )
-def run(file: Path, backend: str | None, weights: str | None, store: str | None, devices: str) -> None:
-    """Run FILE on this machine and print its table. What the store has already is not measured again.
+@click.option(
+    "--retry",
+    type=click.Choice(RETRIED),
+    multiple=True,
+    help="Try again what failed, or what is infeasible, the compiler included; may be given twice.",
+)
+@click.option("--remeasure", is_flag=True, help="Measure again the rows that --where takes.")
+@click.option(
+    "--where", metavar="EXPR", help='With --remeasure: which rows, as for `aicsweep table`: "ci > 2%".'
+)
+def run(
+    file: Path, backend: str | None, weights: str | None, store: str | None, devices: str, retry: tuple[str, ...],
+    remeasure: bool, where: str | None,
+) -> None:  # fmt: skip
+    """Run FILE on this machine and print its table. What the store has already is not measured again, unless
+    that is asked for: then older results are kept, and shown until there are new ones. Such a request is kept in
+    the store: a run that was interrupted goes on with it by itself.
 
     \b
     Examples:
       aicsweep run sweeps/quickstart.yaml
       aicsweep run sweeps/quickstart.yaml --store s3://bench/aicsweep
+      aicsweep run sweeps/quickstart.yaml --retry failed
+      aicsweep run sweeps/quickstart.yaml --remeasure --where "warnings or ci > 2%"
     """
     from runner import backends, engine, merge, progress, scratch, standing, tables
     from runner.store import open_store
 
-    sweep = _load(file, backend, weights)
+    sweep = _asking_again(_load(file, backend, weights), retry, remeasure, where)
     url = store or sweep.spec.results.url or DEFAULT_STORE
     root = open_store(url)
     given = {"backend": backend, "weights": weights, "store": store, "devices": devices}
@@ -142,6 +165,8 @@ def run(file: Path, backend: str | None, weights: str | None, store: str | None,
         f", {counted(outcome.reused, 'slot')} {was} measured before and not again" if outcome.reused else ""
     )
     found = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
+    if older := merge.count_wanted_again(outcome.table):
+        found += f"; {older} of them still to be measured again"
     click.echo(f"measured {counted(outcome.measured, 'slot')}{reused}: {found}", err=True)
     click.echo(f"in all: {standing.device_time(outcome.device_s, outcome.overhead_s)}", err=True)
     click.echo(
@@ -235,10 +260,9 @@ def guarded(command: click.Command, name: str) -> None:
 def print_table(found: pa.Table, output: str, *, best: bool, where: str | None, wide: bool) -> None:
     """What `table` prints of a sweep's table."""
     from runner import tables
+    from runner.where import rows_where
 
-    frame = tables.to_frame(found)
-    if where:
-        frame = _filtered(frame, where)
+    frame = tables.to_frame(rows_where(found, where) if where else found)
     if best:
         from runner.views import best_only
 
@@ -253,6 +277,21 @@ def _load(file: Path, backend: str | None, weights: str | None) -> Sweep:
     sweep = load_sweep(file)
     given = {name: value for name, value in {"backend": backend, "weights": weights}.items() if value}
     return sweep.model_copy(update={"spec": sweep.spec.model_copy(update=given)})
+
+
+def _asking_again(sweep: Sweep, retry: Sequence[str], remeasure: bool, where: str | None) -> Sweep:
+    """The Sweep with one more request to measure again, if the command's options make one."""
+    if remeasure != (where is not None):
+        raise click.UsageError('--remeasure and --where go together: --remeasure --where "ci > 2%"')
+    if retry and remeasure:
+        raise click.UsageError("either --retry or --remeasure; ask for one after the other")
+    if not retry and where is None:
+        return sweep
+    from runner import again
+
+    request = again.asked(of_status(*dict.fromkeys(retry)) if where is None else where, datetime.now(UTC))
+    spec = sweep.spec.model_copy(update={"again": (*sweep.spec.again, request)})
+    return sweep.model_copy(update={"spec": spec})
 
 
 def _made_plan(sweep: Sweep) -> Any:
@@ -280,15 +319,6 @@ def _home(path: str, name: str | None) -> Store:
     raise click.UsageError(
         f"{path} holds several sweeps; name one with --sweep, or give its folder:\n  {listed}"
     )
-
-
-def _filtered(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    try:
-        return frame.query(where)
-    except Exception as error:
-        # pandas raises a dozen kinds for a bad expression; all of them are the user's to mend.
-        columns = ", ".join(frame.columns)
-        raise click.UsageError(f"--where {where!r}: {error}\ncolumns: {columns}") from error
 
 
 def _print_table(frame: pd.DataFrame, output: str, *, best: bool, wide: bool) -> None:

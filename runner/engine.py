@@ -7,12 +7,13 @@ resume is planning anew. Deciding is elsewhere (`admission`, `cells`, `plan`, `m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from runner import admission, devices, ledger, merge, plan
+from runner import admission, again, devices, ledger, merge, plan
 from runner.build import Made, compile_, export, report_of, requests_of
 from runner.errors import (
     EXIT_INFRASTRUCTURE,
@@ -28,9 +29,17 @@ from runner.stored import read_results, stored_plan
 from runner.workplace import Reporter, Workplace, targets_here
 
 __all__ = [
-    "Made", "Merged", "Outcome", "Reporter", "Tally", "Workplace", "compile_", "export", "measure", "merge_",
-    "plan_round", "read_results", "report_of", "requests_of", "run", "stored_plan",
+    "History", "Made", "Merged", "Outcome", "Reporter", "Tally", "Workplace", "compile_", "export", "history",
+    "measure", "merge_", "plan_round", "read_results", "report_of", "requests_of", "run", "stored_plan",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class History:
+    """What the store knows of each slot that was tried or asked for again, and who has asked just now."""
+
+    past: Mapping[str, plan.Past]
+    asked: Sequence[again.Request]
 
 
 @dataclass(frozen=True)
@@ -63,14 +72,15 @@ def run(place: Workplace) -> Outcome:
     place.root.check()
     place = replace(place, targets=targets_here(place.sweep, place.devices))
     rounds = place.sweep.spec.limits.rounds
-    past = merge.past_of(read_results(place.home))
+    past = history(place).past
     measured, reused, trouble, exit_code = 0, 0, "", EXIT_OK
     for number in range(1, rounds + 1):
         current = plan_round(place, number, past)
         admission.require_budget(place.sweep, current)
         place.home.put_new(plan.key(current.digest), current.data)
         if number == 1:
-            reused = len(set(current.columns("slot")["slot"].to_pylist()) & past.keys())
+            slots = set(current.columns("slot")["slot"].to_pylist()) & past.keys()
+            reused = sum(not plan.still_wanted(past[slot], rounds) for slot in slots)
         if not current.lots:
             break
         lots = current.by_lot()
@@ -95,16 +105,34 @@ def run(place: Workplace) -> Outcome:
         if not place.devices:
             trouble, exit_code = "no device is left to measure on", EXIT_INFRASTRUCTURE
             break
-        past = merge.past_of(read_results(place.home))
+        past = history(place).past
         if not any(plan.still_wanted(past.get(task.slot), rounds) for task in tasks):
             break
     merged = merge_(place.home, current)
     counts = merge.counts(merged.table)
-    if not exit_code and counts[FAILED] + counts[INFEASIBLE] + counts[MISSING]:
+    not_done = counts[FAILED] + counts[INFEASIBLE] + counts[MISSING] + merge.count_wanted_again(merged.table)
+    if not exit_code and not_done:
         exit_code = EXIT_SLOTS_FAILED
     return Outcome(
         merged.table, merged.folder, merged.device_s, merged.overhead_s, current, measured, reused, trouble, exit_code
     )  # fmt: skip
+
+
+def history(place: Workplace) -> History:
+    """As the store has it by now. Requests of the sweep that it does not know choose their slots, once. Raises
+    BadInput, StoreError."""
+    results = read_results(place.home)
+
+    @functools.cache
+    def table() -> pa.Table:
+        # Merging takes the rows out of the results it is given.
+        return merge.merge(plan_round(place, 1, merge.past_of(results)), replace(results))
+
+    requests = again.settle(place.home, place.sweep.spec.again, table)
+    for request in requests.new:
+        what = counted(len(request.slots), "slot") if request.slots else "nothing"
+        place.reporter.say(f"{what} to be measured again where {request.where}")
+    return History(merge.past_of(results, again.epochs(requests.every)), requests.new)
 
 
 def plan_round(place: Workplace, number: int, past: Mapping[str, plan.Past]) -> Plan:

@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runner.keys import ANY_TARGET
-from runner.result import OK
+from runner.result import OK, warned
 
 SLOW_DEVICE = "slow-device"
 SLOW_RATIO = 0.95
+COLUMNS = ("fleet_median_images_s", "fleet_ratio")
 
 
 def compare(table: pa.Table) -> pa.Table:
@@ -37,9 +38,5 @@ def compare(table: pa.Table) -> pa.Table:
     table = table.append_column("fleet_ratio", pa.array(ratio, from_pandas=True))
     if not slow.any():
         return table
-    before = table["warnings"].cast(pa.string())
-    warned = pc.if_else(
-        pc.equal(before, ""), SLOW_DEVICE, pc.binary_join_element_wise(before, SLOW_DEVICE, "; ")
-    )
-    warnings = pc.if_else(pa.array(slow), warned, before).dictionary_encode()
+    warnings = warned(table["warnings"].combine_chunks(), pa.array(slow), SLOW_DEVICE)
     return table.set_column(table.schema.get_field_index("warnings"), "warnings", warnings)

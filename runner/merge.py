@@ -2,8 +2,10 @@
 
     segments --(read_results)--> Results --(winners)--> one result a slot --(merge, ranks)--> table
 
-Winner among results of a slot: highest epoch, best verdict (ok, infeasible, failed, missing), uncontended
-before contended, then the earliest (round, start, writer). All is done by column.
+Winner among results of a slot: one with a verdict before one that is missing, highest epoch, best verdict (ok,
+infeasible, failed), uncontended before contended, then the earliest (round, start, writer). So what is measured
+again shows its old result until there is a new one, and from then on the new one, whatever it is. All is done
+by column.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,12 +23,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import zstandard
 
-from runner import fleet
+from runner import fleet, ranks
 from runner.keys import digest_bytes, node_of
 from runner.plan import Past, Plan, still_wanted
-from runner.planfile import TEXT, can_run
-from runner.ranks import with_ranks
+from runner.planfile import PLAN_SCHEMA, TEXT, can_run
 from runner.result import (
+    AGAIN_WANTED,
     CONTENDED,
     FAILED,
     INFEASIBLE,
@@ -38,6 +40,7 @@ from runner.result import (
     Segment,
     decode_segment,
     parse_rows,
+    warned,
 )
 
 # Reason of a missing row: its node or device could not be reached.
@@ -47,6 +50,19 @@ PARSE_BYTES = 4 << 20
 # What a segment's header says of each of its rows.
 _HEADER_TEXT = ("plan", "writer", "node", "host", "cpu", "kernel", "os", "aicsweep_version", "tools")
 _HEADER_NUMBERS = ("round", "lot")
+# Columns of the plan that are about the work, not about the point.
+_WORK = ("row", "lot", "position", "location", "estimate_s", "compile_estimate_s")
+# Those of results that stand in the plan's already, or in none.
+_NOT_SHOWN = ("slot", "epoch", "segment")
+TABLE_COLUMNS = (
+    *(name for name in PLAN_SCHEMA.names if name not in (*_WORK, "unfit")),
+    *(name for name in TABLE_SCHEMA.names if name not in _NOT_SHOWN),
+    *_HEADER_TEXT,
+    *_HEADER_NUMBERS,
+    "emulated",
+    *ranks.COLUMNS,
+    *fleet.COLUMNS,
+)
 
 
 @dataclass
@@ -166,6 +182,7 @@ def winners(results: Results) -> Winners:
     keyed = pa.table(
         {
             "slot": slot[rivals],
+            "no_verdict": pc.equal(status, MISSING).cast(pa.int8()),
             "epoch": pc.negate(table["epoch"].take(rivals)),
             "verdict": pc.fill_null(verdict, len(VERDICTS)),
             "contended": pc.equal(reason, CONTENDED).cast(pa.int8()),
@@ -192,8 +209,21 @@ def _winning_rows(results: Results, slots: pa.Array) -> pa.Array:
     return pa.array(best.rows).take(pc.index_in(slots, best.slots))
 
 
-def past_of(results: Results) -> dict[str, Past]:
-    """Of every slot that has a result: the verdict that counts, its reason, and the number of attempts."""
+def since(results: Results, epochs: Mapping[str, int]) -> Results:
+    """Without those of slots in `epochs` that are of an earlier epoch: the slot is wanted once more."""
+    if not epochs:
+        return results
+    least = pa.array(epochs.values(), pa.int64())
+    place = pc.index_in(results.table["slot"].combine_chunks(), pa.array(epochs.keys(), pa.string()))
+    wanted = pc.greater_equal(results.table["epoch"].combine_chunks(), pc.fill_null(least.take(place), 0))
+    return replace(results, table=results.table.filter(wanted))
+
+
+def past_of(results: Results, epochs: Mapping[str, int] | None = None) -> dict[str, Past]:
+    """Of every slot that has a result, or is in `epochs`: the verdict that counts, its reason, and the number of
+    attempts. Of a slot in `epochs` nothing counts that is of an earlier epoch."""
+    epochs = epochs or {}
+    results = since(results, epochs)
     best = winners(results)
     verdicts, reasons = (
         results.table[name].take(best.rows).cast(pa.string()).to_pylist() for name in ("status", "reason")
@@ -201,11 +231,10 @@ def past_of(results: Results) -> dict[str, Past]:
     # Few differ: slots share them.
     past = functools.cache(Past)
     columns = zip(best.slots.to_pylist(), verdicts, best.attempts.tolist(), reasons, strict=True)
-    return {slot: past(verdict, attempts, reason) for slot, verdict, attempts, reason in columns}
-
-
-# Columns of the plan that are about the work, not about the point.
-_WORK = ("row", "lot", "position", "location", "estimate_s", "compile_estimate_s")
+    found = {slot: Past(MISSING, 0, epoch=epoch) for slot, epoch in epochs.items()}
+    for slot, verdict, attempts, reason in columns:
+        found[slot] = past(verdict, attempts, reason, epochs.get(slot, 0))
+    return found
 
 
 def merge(plan: Plan, results: Results, unreached: Mapping[str, str] | None = None) -> pa.Table:
@@ -223,8 +252,10 @@ def merge(plan: Plan, results: Results, unreached: Mapping[str, str] | None = No
     columns = {name: planned(name) for name in plan.names if name not in _WORK}
     headers = {name: results.header(name, rows) for name in results.headers.column_names}
     measured, results.table = results.table, results.table.schema.empty_table()
+    wanted, epoch = columns["epoch"], measured["epoch"].combine_chunks().take(rows).cast(pa.int16())
+    columns["epoch"] = pc.coalesce(epoch, wanted)
     for name in measured.column_names:
-        if name not in ("slot", "epoch", "segment"):
+        if name not in _NOT_SHOWN:
             columns[name] = measured[name].combine_chunks().take(rows)
         measured = measured.drop_columns([name])
         # Arrow's allocator would keep what is freed: 200 MB of a million rows.
@@ -236,10 +267,13 @@ def merge(plan: Plan, results: Results, unreached: Mapping[str, str] | None = No
     message = columns["message"].cast(pa.string())
     columns["status"] = pc.if_else(fits, status, UNFIT).dictionary_encode()
     columns["message"] = pc.if_else(fits, message, reason).dictionary_encode()
+    older = pc.fill_null(pc.less(epoch, wanted), False)
+    if pc.any(older).as_py():
+        columns["warnings"] = warned(columns["warnings"], older, AGAIN_WANTED)
     if unreached:
         columns |= _why_unreached(columns, unreached)
     columns["emulated"] = pa.repeat(bool(plan.header["emulated"]), len(order))
-    return fleet.compare(with_ranks(pa.table(columns)))
+    return fleet.compare(ranks.with_ranks(pa.table(columns)))
 
 
 def _why_unreached(columns: Mapping[str, pa.Array], unreached: Mapping[str, str]) -> dict[str, pa.Array]:
@@ -262,7 +296,7 @@ def count_wanted(plan: Plan, results: Results, unreached: Container[str] = ()) -
     target = rows["target"].combine_chunks()
     reached = [node_of(name) not in unreached for name in target.dictionary.to_pylist()]
     slots = pc.unique(rows["slot"].filter(pa.array(reached, pa.bool_()).take(target.indices)))
-    done = _final_slots(results, plan.sweep.spec.limits.rounds)
+    done = _final_slots(since(results, plan.epochs), plan.sweep.spec.limits.rounds)
     return len(slots) - int(pc.sum(pc.is_in(slots, done)).as_py() or 0)
 
 
@@ -291,3 +325,9 @@ def counts(table: pa.Table) -> dict[str, int]:
     result = dict.fromkeys((OK, INFEASIBLE, FAILED, UNFIT, MISSING), 0)
     result.update({row["values"]: row["counts"] for row in found})
     return result
+
+
+def count_wanted_again(table: pa.Table) -> int:
+    """Distinct slots that were asked for again and show an older result still."""
+    old = pc.match_substring(table["warnings"].cast(pa.string()), AGAIN_WANTED)
+    return len(pc.unique(table["slot"].filter(pc.fill_null(old, False))))

@@ -41,11 +41,13 @@ Int32s = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Past:
-    """What the store knows of a slot: its best verdict so far, the reason, and how often it was tried."""
+    """What the store knows of a slot: its best verdict so far, the reason, and how often it was tried; all of it
+    since `epoch`, the one that it is wanted in."""
 
     verdict: str
     attempts: int
     reason: str = ""
+    epoch: int = 0
 
 
 # A second wrong output of the same binary is no accident, nor is a second one that was killed.
@@ -83,12 +85,13 @@ def make_plan(
     """
     limits, past = sweep.spec.limits, past or {}
     final = {slot for slot, known in past.items() if not still_wanted(known, limits.rounds)}
+    epochs = {slot: known.epoch for slot, known in past.items() if known.epoch}
     lots = _Lots(f"{sweep.name}/{sweep.spec.run}/{round_number}", limits.lot_minutes * 60, targets)
     writer, unused = Writer(), set[str]()
     unfit: Counter[str] = Counter()
     begin = cells = wanted = 0
     for listing in expand(sweep.spec, models, lut, target, unused):
-        rows = _Rows(listing, backend, list(targets), begin)
+        rows = _Rows(listing, backend, list(targets), begin, epochs)
         unfit.update(rows.reasons())
         cells += rows.cells
         wanted += rows.wanted
@@ -103,6 +106,8 @@ def make_plan(
         {
             "sweep": {"name": sweep.name, "namespace": sweep.metadata.namespace, "run": sweep.spec.run},
             "round": round_number,
+            # Of the newest request to measure again; most sweeps have none.
+            "epoch": max(epochs.values(), default=0),
             "lots": lots.per_node * lots.nodes,
             "lots_per_node": lots.per_node,
             # Where something is known to work, what fails does not fail for all.
@@ -113,7 +118,10 @@ def make_plan(
             "slots": cells * len(targets),
             "device_s": lots.seconds,
             "emulated": backend.EMULATED,
-            "spec": sweep.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+            # What was asked for again is in the rows, as epochs.
+            "spec": sweep.spec.model_dump(
+                mode="json", by_alias=True, exclude_defaults=True, exclude={"again"}
+            ),
             "unused": sorted(unused),
         }
     )
@@ -227,10 +235,18 @@ class _Packer:
 
 
 class _Rows:
-    """The plan's rows of one listing: entry after entry, each on every target. `begin` is the first's number."""
+    """The plan's rows of one listing: entry after entry, each on every target. `begin` is the first's number,
+    `epochs` those of slots that are wanted in a later one than 0."""
 
-    def __init__(self, listing: Listing, backend: Backend, targets: Sequence[str], begin: int) -> None:
-        self._listing, self._targets, self._begin = listing, targets, begin
+    def __init__(
+        self,
+        listing: Listing,
+        backend: Backend,
+        targets: Sequence[str],
+        begin: int,
+        epochs: Mapping[str, int],
+    ) -> None:
+        self._listing, self._targets, self._begin, self._epochs = listing, targets, begin, epochs
         self._fits = listing.unfit == 0
         self._builds = [_build(cell, backend) for cell in listing.cells(listing.built)]
         self._slots = np.stack([keys.slot_ids(listing.ids, target) for target in targets], axis=1)
@@ -286,14 +302,15 @@ class _Rows:
         listing, entries = self._listing, self._entries(rows)
         numbers = listing.columns(entries)
         nothing = pa.nulls(len(rows) - len(lots), pa.int32())
+        slots = self._slot_texts(rows)
         columns: dict[str, Any] = {
             "row": rows + self._begin,
             "lot": pa.concat_arrays([pa.array(lots), nothing]),
             "position": pa.concat_arrays([pa.array(positions), nothing]),
-            "slot": self._slot_texts(rows),
+            "slot": slots,
             "cell": _hex(listing.ids[entries]),
             "target": _looked_up("target", self._targets, rows % len(self._targets)),
-            "epoch": np.zeros(len(rows), dtype=np.int16),
+            "epoch": self._epochs_of(slots),
         }
         grids, grid = listing.grids, listing.grid[entries]
         of_grid: dict[str, Sequence[Any]] = {
@@ -310,6 +327,11 @@ class _Rows:
         for name in ("base", UNFIT, *CELL_FIELDS):
             columns[name] = _looked_up(name, list(listing.values[name]), numbers[name])
         return pa.table([columns[name] for name in PLAN_SCHEMA.names], schema=PLAN_SCHEMA)
+
+    def _epochs_of(self, slots: pa.Array) -> pa.Array:
+        if not self._epochs:
+            return pa.array(np.zeros(len(slots), dtype=np.int16))
+        return pa.array([self._epochs.get(slot, 0) for slot in slots.to_pylist()], pa.int16())
 
     def _entries(self, rows: Positions) -> Positions:
         return rows // len(self._targets)

@@ -74,7 +74,7 @@ _DISTINCT = {"row", "position", "slot", "cell"}
 @dataclass(frozen=True)
 class Task:
     """One slot to measure, read from a lot. `export` and `binary` are ids of requests; no binary where the
-    target compiles."""
+    target compiles. `anew`: the compiler is asked for the binary though it is known to have refused it."""
 
     slot: str
     cell_id: str
@@ -86,6 +86,7 @@ class Task:
     export: str
     binary: str
     estimate_s: float
+    anew: bool = False
 
     @property
     def export_request(self) -> keys.ExportRequest:
@@ -247,6 +248,22 @@ class Plan:
                     found.setdefault(task.binary, task)
         return list(found.values())
 
+    @cached_property
+    def epochs(self) -> Mapping[str, int]:
+        """Slots that are wanted in a later epoch than 0: results of an earlier one are not what was asked for."""
+        if not self.header.get("epoch"):
+            return {}
+        rows = self.columns("slot", "epoch", where=lambda rows: pc.greater(rows["epoch"], 0))
+        return dict(zip(rows["slot"].to_pylist(), rows["epoch"].to_pylist(), strict=True))
+
+    @cached_property
+    def _anew(self) -> frozenset[str]:
+        """Binaries that a slot is to be measured again with, whichever other slots share them."""
+        if not self.header.get("epoch"):
+            return frozenset()
+        rows = self.columns("binary", "epoch", "lot", where=in_a_lot)
+        return frozenset(rows["binary"].filter(pc.greater(rows["epoch"], 0)).to_pylist())
+
     def _todo(self, *names: str) -> pa.Table:
         """Columns of the rows in lots, with the lot's `number` in its node."""
         table = self.columns("lot", *names, where=in_a_lot)
@@ -304,7 +321,10 @@ class Plan:
         values = {name: rows[name].to_pylist() for name in rows.column_names}
         cells = [Cell(*fields) for fields in zip(*(values[name] for name in CELL_FIELDS), strict=True)]
         lots: dict[int, list[Task]] = {}
-        before = ("slot", "cell", "target", "model", "epoch", "location", "export", "binary", "estimate_s")
+        values["anew"] = [binary in self._anew for binary in values["binary"]]
+        before = (
+            "slot", "cell", "target", "model", "epoch", "location", "export", "binary", "estimate_s", "anew",
+        )  # fmt: skip
         columns = zip(*(values[name] for name in before), strict=True)
         for lot, cell, (slot, id_, *rest) in zip(values["lot"], cells, columns, strict=True):
             lots.setdefault(lot, []).append(Task(slot, id_, cell, *rest))

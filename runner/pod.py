@@ -95,7 +95,8 @@ def plan_(orders: Orders, root: Store) -> tuple[int, Message]:
     sweep = sweep_from_object(orders.sweep, source="the Sweep")
     root.check()
     place = replace(_place(orders, root, sweep), targets=orders.targets_of(sweep))
-    made = engine.plan_round(place, orders.round, merge.past_of(engine.read_results(place.home)))
+    history = engine.history(place)
+    made = engine.plan_round(place, orders.round, history.past)
     place.home.put_new(plan.key(made.digest), made.data)
     summary, sizes = overview.of_plan(made), made.sizes()
     message = {
@@ -110,6 +111,8 @@ def plan_(orders: Orders, root: Store) -> tuple[int, Message]:
         "compile_s": round(summary["compile_s"], 3),
         "lots_per_node": made.lots_per_node,
     }
+    if history.asked:
+        message["again"] = len({slot for request in history.asked for slot in request.slots})
     if sweep.spec.placement != ANY and sizes:
         with_targets = {**message, "targets": made.stretches(sizes)}
         # So many nodes that it does not fit: the layout follows from `lots_per_node`.

@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from runner.axes import BEST_LATENCY, BEST_THROUGHPUT
 from runner.result import OK
 
+COLUMNS = ("rank", "tie")
+
 _Floats = npt.NDArray[np.float64]
 
 

@@ -15,18 +15,21 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import zstandard
 from pyarrow import csv
 
 SCHEMA = 1
 OK, FAILED, INFEASIBLE, UNFIT, MISSING = "ok", "failed", "infeasible", "unfit", "missing"
-# Which of several results of one epoch counts, best first. A result that is `missing` says that the
-# slot was tried and why nothing came of it (a device's or host's fault).
+# Which of several results of one epoch counts, best first. A result that is `missing` is no verdict: it says
+# that the slot was tried and why nothing came of it (a device's or host's fault).
 VERDICTS = (OK, INFEASIBLE, FAILED, MISSING)
 # Reason of an `ok` result whose surroundings changed meanwhile: wanted again, used until there is a better.
 CONTENDED = "contended"
 # Warning: the numbers are those of emulated tools.
 EMULATED_SDK = "emulated-sdk"
+# Warning: the slot was asked for again, and there is nothing new of it yet.
+AGAIN_WANTED = "wanted-again"
 # Reason of a failure: the device's output differs from ONNX Runtime fp32 beyond tolerance.
 WRONG_OUTPUT = "wrong-output"
 # ... or: what worked on it was killed, a tool by memory running out or a pod with all in it.
@@ -183,3 +186,10 @@ def parse_rows(segments: Sequence[Segment]) -> pa.Table:
     if table.num_rows != sum(segment.rows for segment in segments):
         raise ValueError("damaged segment: more or fewer rows than its header says")
     return table
+
+
+def warned(warnings: pa.Array, where: pa.Array, word: str) -> pa.Array:
+    """A column `warnings` with one more `word` in the rows `where`."""
+    before = pc.fill_null(warnings.cast(pa.string()), "")
+    longer = pc.if_else(pc.equal(before, ""), word, pc.binary_join_element_wise(before, word, "; "))
+    return pc.if_else(where, longer, warnings.cast(pa.string())).dictionary_encode()

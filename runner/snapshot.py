@@ -38,8 +38,8 @@ class Snapshot:
     def slots(self) -> tuple[int, int]:
         """Slots with a verdict, and all that the sweep wants."""
         counts = merge.counts(self.table)
-        done = counts[OK] + counts[INFEASIBLE] + counts[FAILED]
-        return done, done + counts[MISSING]
+        settled = counts[OK] + counts[INFEASIBLE] + counts[FAILED]
+        return settled - merge.count_wanted_again(self.table), settled + counts[MISSING]
 
 
 def published(home: Store) -> Snapshot:

@@ -7,10 +7,12 @@ arithmetic over the whole grid is in `cells`. A file or object becomes a Sweep i
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
+from runner import condition
 from runner.axes import Axes, Axis, Exclusion, Models, Objective, Points, Strict
 from runner.pod_settings import Pods
 
@@ -20,6 +22,16 @@ COMBINED = "combined"
 ANY, EVERY_NODE, EVERY_DEVICE = "any", "everyNode", "everyDevice"
 Weights = Literal["pretrained", "random"]
 MAX_CELLS = 1_000_000
+MAX_AGAIN = 32
+_LABEL = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+
+
+def _condition(text: str) -> str:
+    try:
+        condition.parse(text)
+    except ValueError as error:
+        raise PydanticCustomError("condition", "{text}", {"text": str(error)}) from error
+    return text
 
 
 class Measure(Strict):
@@ -70,6 +82,32 @@ class Limits(Strict):
     )
 
 
+class Again(Strict):
+    """A request to measure some slots again. Their older results are kept, and shown until there are new ones."""
+
+    id: str = Field(
+        min_length=1,
+        max_length=63,
+        pattern=_LABEL,
+        description="Name of the request. It chooses its slots once, when it is planned for the first time; "
+        "`kubectl aicsweep retry` and `remeasure` take the moment.",
+    )
+    where: Annotated[str, AfterValidator(_condition)] = Field(
+        min_length=1,
+        max_length=condition.MAX_CHARACTERS,
+        description="Which rows of the table, of those with a verdict, as for `aicsweep table --where`: "
+        "status == 'failed'; warnings or ci > 2%.",
+    )
+
+
+def _distinct_ids(requests: tuple[Again, ...]) -> tuple[Again, ...]:
+    ids = [request.id for request in requests]
+    for number, id_ in enumerate(ids):
+        if id_ in ids[:number]:
+            raise PydanticCustomError("duplicate", "two requests have the id {id}", {"id": repr(id_)})
+    return requests
+
+
 class SweepSpec(Strict):
     """Models x objectives x grids to characterise, and how."""
 
@@ -77,7 +115,7 @@ class SweepSpec(Strict):
         default="1",
         min_length=1,
         max_length=63,
-        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+        pattern=_LABEL,
         description="Free label of this measurement campaign; a new value measures everything anew.",
     )
     backend: Literal["onnxruntime", "qaic", "fake"] = Field(
@@ -114,6 +152,12 @@ class SweepSpec(Strict):
     )
     results: Results = Results()
     limits: Limits = Limits()
+    again: Annotated[tuple[Again, ...], AfterValidator(_distinct_ids)] = Field(
+        default=(),
+        max_length=MAX_AGAIN,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["id"]},
+        description="What to measure again, oldest request first.",
+    )
     pods: Pods = Pods()
     suspend: bool = Field(default=False, description="Start nothing new.")
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from runner.axes import Axes, Points
 from runner.errors import BadInput, Problem
 from runner.pod_settings import Pods
-from runner.spec import API_VERSION, KIND, Limits, Measure, Results, Sweep, SweepSpec
+from runner.spec import API_VERSION, KIND, Again, Limits, Measure, Results, Sweep, SweepSpec
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
@@ -235,6 +235,7 @@ _MODELS_AT: Mapping[str, type[BaseModel]] = {
     "exclude": Points,
     "measure": Measure,
     "limits": Limits,
+    "again": Again,
     "results": Results,
     "pods": Pods,
 }

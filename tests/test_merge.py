@@ -120,7 +120,15 @@ def test_the_winner_follows_the_rule_whatever_the_order(listed, random):
     def by_rule(row):
         known = result.VERDICTS.index(row["status"]) if row["status"] in result.VERDICTS else 9
         contended = row["reason"] == "contended"
-        return (-row["epoch"], known, contended, row["round"], row["started_at"], row["writer"])
+        return (
+            row["status"] == "missing",
+            -row["epoch"],
+            known,
+            contended,
+            row["round"],
+            row["started_at"],
+            row["writer"],
+        )
 
     wanted = {slot: [row for row in results if row["slot"] == slot] for slot in "abc"}
     best = {slot: min(rivals, key=by_rule) for slot, rivals in wanted.items() if rivals}

@@ -102,6 +102,29 @@ def test_what_is_still_wanted_makes_a_round_and_rounds_are_limited():
     assert at.events.count("Round") == 2
 
 
+@pytest.mark.parametrize(("slots", "words"), [(2, "2 slots to be"), (0, "nothing to be")])
+def test_a_finished_sweep_goes_on_when_asked_again_and_tells_once_what_was_chosen(slots, words):
+    more = {**PLAN, "plan": "b" * 32, "lots": min(1, slots), "todo": slots, "again": slots}
+    at = World([PLAN, more], [MERGE, MERGE], **SMALL)
+    at.run()
+    at.edit(again=[{"id": "a", "where": "status == 'failed'"}])
+    status = at.run()
+    assert at.names("plan") == ["plan", "plan"]
+    assert (status["phase"], status["cells"]["done"]) == ("Complete", 40)
+    assert at.events.count("Again") == 1
+    assert f"{words} measured again, as spec.again asks" in at.told
+    last = [name for name in at.created if name.endswith("-plan")][-1]
+    assert json.loads(environment(at.jobs[last])["AICSWEEP_SWEEP"])["spec"]["again"][0]["id"] == "a"
+
+
+def test_what_could_not_be_measured_again_is_no_good_end():
+    """Every slot shows a number, an old one: the rounds are over, and two are wanted still."""
+    at = World([PLAN], [{**MERGE, "wanted": 2}], limits={"parallelism": 1, "rounds": 1})
+    complete = condition(at.run(), "Complete")
+    assert complete["reason"] == "SomeFailed"
+    assert complete["message"] == "40 ok, 3 unfit; 2 of them still to be measured again"
+
+
 def test_nothing_left_to_do_is_merged_at_once():
     at = world({**PLAN, "lots": 0, "todo": 0})
     assert at.run()["phase"] == "Complete"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import click
@@ -10,15 +11,16 @@ from aiohttp import web
 from click.testing import CliRunner
 
 from k8s import completion, plugin, plugin_options
-from k8s.access import Access, explained
-from k8s.api import Api
+from k8s.access import Access, explained, with_request
+from k8s.api import Api, Object
 from k8s.api_errors import ApiError, Forbidden, translate
 from k8s.plugin_options import Duration
 from k8s.resources import PLUGIN_CALLS, PODS, SWEEPS, Call
 from runner.errors import BadInput, Infrastructure
+from runner.spec import MAX_AGAIN, Again
 from tests.k8s.standin import api_of, refusal, standing_in
 
-COMMANDS = ["doctor", "logs", "plan", "resume", "status", "suspend", "table", "wait"]
+COMMANDS = ["doctor", "logs", "plan", "remeasure", "resume", "retry", "status", "suspend", "table", "wait"]
 
 
 def test_each_command_has_examples_and_the_options_of_kubectl() -> None:
@@ -122,12 +124,105 @@ async def test_only_its_own_calls_leave() -> None:
         assert server.calls == []
 
 
+# --- asking to measure again
+
+
+def sweep(*ids: str, **status: object) -> Object:
+    again = [{"id": id_, "where": "True"} for id_ in ids]
+    meta = {"namespace": "team-a", "name": "it", "generation": 3, "uid": "u"}
+    return {"metadata": meta, "spec": {"models": ["resnet50"], "again": again}, "status": status}
+
+
+def ids(found: Object) -> list[str]:
+    return [entry["id"] for entry in found["spec"]["again"]]
+
+
+async def test_a_request_is_added_whatever_others_change_meanwhile() -> None:
+    async with standing_in() as server, api_of(server, calls=PLUGIN_CALLS) as api:
+        await server.put("sweeps", sweep("a"))
+        server.fail("patch", "sweeps", lambda: refusal(409, "Conflict"), times=2)
+        written = await Access(api, "team-a").ask_again("it", Again(id="b", where="ci > 2%"))
+        assert ids(written) == ["a", "b"]
+        assert written["spec"]["again"][1] == {"id": "b", "where": "ci > 2%"}
+        assert server.verbs("sweeps") == ["get", "patch"] * 3
+        # Two who ask at once: none of them writes over the other's.
+        ask = [Access(api, "team-a").ask_again("it", Again(id=id_, where="True")) for id_ in ("c", "d")]
+        await asyncio.gather(*ask)
+        assert sorted(ids(await Access(api, "team-a").sweep("it"))) == ["a", "b", "c", "d"]
+        server.fail("patch", "sweeps", lambda: refusal(409, "Conflict"), times=99)
+        with pytest.raises(Infrastructure, match="changed all the time"):
+            await Access(api, "team-a").ask_again("it", Again(id="e", where="True"))
+
+
+async def test_a_cluster_that_drops_the_request_is_told_of() -> None:
+    async with standing_in() as server, api_of(server, calls=PLUGIN_CALLS) as api:
+        await server.put("sweeps", sweep())
+        server.fail("patch", "sweeps", lambda: web.json_response(sweep()))
+        with pytest.raises(Infrastructure, match="know no `again` yet"):
+            await Access(api, "team-a").ask_again("it", Again(id="b", where="True"))
+
+
+def test_the_oldest_request_makes_room_once_it_was_planned() -> None:
+    full = [f"r{number}" for number in range(MAX_AGAIN)]
+    entry = {"id": "new", "where": "True"}
+    planned = sweep(*full, observedGeneration=3, planDigest="p")
+    assert [each["id"] for each in with_request(planned, entry)] == [*full[1:], "new"]
+    for status in ({}, {"observedGeneration": 3}, {"observedGeneration": 2, "planDigest": "p"}):
+        with pytest.raises(BadInput, match=r"spec\.again: holds 32 requests that are not planned yet"):
+            with_request(sweep(*full, **status), entry)
+
+
+@pytest.mark.parametrize(
+    ("args", "where"),
+    [
+        (["retry", "it"], "status == 'failed'"),
+        (["retry", "it", "--failed"], "status == 'failed'"),
+        (["retry", "it", "--infeasible"], "status == 'infeasible'"),
+        (["retry", "it", "--failed", "--infeasible"], "status in ['failed', 'infeasible']"),
+        (["remeasure", "it", "--where", "warnings or ci > 2%"], "warnings or ci > 2%"),
+    ],
+)
+def test_what_the_commands_ask(monkeypatch: pytest.MonkeyPatch, args: list[str], where: str) -> None:
+    monkeypatch.setattr(Access, "ask_again", lambda self, name, request: (name, request))
+    asked: list[Again] = []
+
+    def run(context: click.Context, work: Callable[[Access], tuple[str, Again]]) -> Object:
+        name, request = work(Access(None, "team-a"))  # type: ignore[arg-type]
+        assert name == "it"
+        asked.append(request)
+        return sweep(request.id) | {"spec": {"suspend": True}}
+
+    monkeypatch.setattr(plugin, "run", run)
+    done = CliRunner().invoke(plugin.cli, args)
+    assert done.exit_code == 0, done.output
+    assert [request.where for request in asked] == [where]
+    assert f"sweep.aicsweep.dev/it asked to measure again where {where}" in done.output
+    assert "kubectl aicsweep resume it" in done.output
+
+
+def test_a_condition_that_no_table_can_answer_never_reaches_the_cluster() -> None:
+    done = CliRunner().invoke(plugin.cli, ["remeasure", "it", "--where", "thruput > 1"])
+    assert isinstance(done.exception, BadInput)
+    assert "'thruput' is no column" in str(done.exception)
+
+
 # --- completion
 
 
 def test_completion_speaks_as_cobra_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugin_options, "sweep_names", lambda where: ["quickstart", f"of-{where.namespace}"])
     assert [line.split("\t")[0] for line in completion.answer(["s"])] == ["status", "suspend", ":4"]
+    assert [line.split("\t")[0] for line in completion.answer(["re"])] == [
+        "remeasure",
+        "resume",
+        "retry",
+        ":4",
+    ]
+    assert completion.answer(["retry", "q"]) == completion.answer(["remeasure", "q"]) == ["quickstart", ":4"]
+    assert [line.split("\t")[0] for line in completion.answer(["retry", "x", "--in"])] == [
+        "--infeasible",
+        ":4",
+    ]
     assert completion.answer(["table", "q"]) == ["quickstart", ":4"]
     assert completion.answer(["table", "-n", "team-a", "of"]) == ["of-team-a", ":4"]
     assert completion.answer(["plan", ""]) == [":0"]

@@ -52,6 +52,7 @@ class World:
         self.now = START
         self.created: list[str] = []
         self.events: list[str] = []
+        self.told: list[str] = []
         self.most_at_once = 0
         self._uids = 0
 
@@ -83,6 +84,7 @@ class World:
                 case Patch(name, body):
                     self.jobs[name]["spec"].update(body["spec"])
         self.events += [event.reason for event in decision.events]
+        self.told += [event.message for event in decision.events]
         # As strict as the API server; a status it refuses would never be written.
         SweepStatus.model_validate_json(json.dumps(decision.status), strict=True)
         self.sweep["status"] = decision.status
