@@ -109,10 +109,16 @@ def remove(root: Store, found: Found) -> Iterable[Garbage]:
                 continue
         if garbage.kind != LITTER and not _untouched(root, garbage):
             continue
-        # What makes the rest be found goes first: if we are killed here, that is half made and no artefact.
-        objects = sorted((entry.key for entry in garbage.objects), key=lambda key: "manifest" not in key)
-        root.delete(objects)
+        root.delete(sorted((entry.key for entry in garbage.objects), key=_first_to_go))
         yield garbage
+
+
+def _first_to_go(key: str) -> int:
+    """What makes the rest be found goes before it: if we are killed then, that is half made and no artefact. And
+    an overruled verdict before that: by itself it would count again."""
+    order = ("infeasible.json", "manifest.json")
+    name = key.rpartition("/")[2]
+    return order.index(name) if name in order else len(order)
 
 
 def _untouched(root: Store, garbage: Garbage) -> bool:
@@ -125,7 +131,6 @@ def _sweep(home: Store, prefix: str, before: datetime, found: Found, references:
     results = read_results(home)
     references.named |= set(named_artifacts(results.table))
     found.blind += [f"{home.url}/{key}: {fault}" for key, fault in results.damaged.items()]
-    past = merge.past_of(results)
     stored = _plans(home)
     found.plans |= {(prefix, digest) for digest in stored}
     tables_of = _by_folder(home.list("tables"), 2)
@@ -140,7 +145,8 @@ def _sweep(home: Store, prefix: str, before: datetime, found: Found, references:
     }
     for digest in alive:
         try:
-            references.asked |= _asked(stored_plan(home, digest), past)
+            made = stored_plan(home, digest)
+            references.asked |= _asked(made, merge.past_of(results, made.epochs))
         except (BadInput, StoreError) as error:
             found.blind.append(error.message)
     at = f"{prefix}/" if prefix else ""
@@ -199,8 +205,8 @@ def _artifacts(
         files = {file.object_key for file in artifact.files.values()} if artifact else set()
         records = {f"{name}/manifest.json", f"{name}/infeasible.json"}
         if artifact and not found.blind and not references.needs(artifact.kind, key, artifact):
-            whole = [entry for entry in entries if entry.key != f"{name}/infeasible.json"]
-            _add(found, ARTIFACT, "", name, whole, before)
+            # With a verdict beside it, that was overruled when it was asked for again.
+            _add(found, ARTIFACT, "", name, entries, before)
         else:
             # Of a writer that another one was quicker than, or that was killed before its manifest.
             rivals = _by_folder((entry for entry in entries if entry.key not in files | records), 4)

@@ -61,6 +61,66 @@ def test_run_then_table_in_every_form(folder):
     assert merged.returncode == 0, merged.stderr
 
 
+def test_what_failed_is_tried_again_when_asked(folder):
+    settings = json.dumps({"faults": [{"stage": "run", "where": {"cores": 7}, "reason": "garbage"}]})
+    assert aicsweep("run", "small.yaml", cwd=folder, AICSWEEP_FAKE=settings).returncode == 1
+    assert "measured 0 slots" in aicsweep("run", "small.yaml", cwd=folder).stderr
+    done = aicsweep("run", "small.yaml", "--retry", "failed", "--retry", "infeasible", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "2 slots to be measured again where status in ['failed', 'infeasible']" in done.stderr
+    assert "measured 2 slots, 8 slots were measured before" in done.stderr
+    again = aicsweep("run", "small.yaml", "--retry", "failed", cwd=folder)
+    assert "nothing to be measured again where status == 'failed'" in again.stderr
+    assert "measured 0 slots" in again.stderr
+    done = aicsweep("run", "small.yaml", "--remeasure", "--where", "cores == 2 or ci > 200%", cwd=folder)
+    assert "measured 4 slots, 6 slots were measured before" in done.stderr
+    rows = json.loads(aicsweep("table", "aicsweep-results", "-o", "json", cwd=folder).stdout)
+    assert {(row["cores"], row["epoch"]) for row in rows if row["status"] == "ok"} == {(1, 0), (2, 3), (7, 1)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--remeasure"], "--remeasure and --where go together"),
+        (["--where", "tie"], "--remeasure and --where go together"),
+        (["--remeasure", "--where", "tie", "--retry", "failed"], "either --retry or --remeasure"),
+        (["--remeasure", "--where", "coars == 1"], "did you mean cores"),
+        (["--remeasure", "--where", "cores = 1"], "is no condition"),
+        (["--retry", "missing"], "'missing' is not one of"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_exit_2_before_anything_runs(folder, arguments, words):
+    done = aicsweep("run", "small.yaml", *arguments, cwd=folder)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "aicsweep-results").exists()
+
+
+def test_killed_while_measuring_again_it_goes_on_by_itself(folder):
+    assert aicsweep("run", "small.yaml", cwd=folder).returncode == 0
+    repository = str(Path(__file__).parent.parent)
+    variables = {**os.environ, "PYTHONPATH": repository, "XDG_CACHE_HOME": str(folder / "cache")}
+    variables["AICSWEEP_FAKE"] = '{"sleep_s": 0.3}'
+    process = subprocess.Popen(
+        [*AICSWEEP, "run", "small.yaml", "--remeasure", "--where", "cores < 7"],
+        cwd=folder, env=variables, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("measure 2/"):
+            break
+    process.kill()
+    process.stderr.close()
+    process.wait(timeout=30)
+    table = json.loads(aicsweep("table", "aicsweep-results", "-o", "json", cwd=folder).stdout)
+    assert {row["status"] for row in table} == {"ok", "unfit"}
+    done = aicsweep("run", "small.yaml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(aicsweep("table", "aicsweep-results", "-o", "json", cwd=folder).stdout)
+    assert {(row["cores"], row["epoch"]) for row in rows if row["status"] == "ok"} == {(1, 1), (2, 1), (7, 0)}
+
+
 def test_slots_that_failed_are_exit_1(folder):
     settings = json.dumps({"faults": [{"stage": "run", "where": {"cores": 7}, "reason": "garbage"}]})
     done = aicsweep("run", "small.yaml", cwd=folder, AICSWEEP_FAKE=settings)

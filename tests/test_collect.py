@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from runner import artifacts, collect, engine, plan
+from runner import artifacts, collect, engine, merge, plan
+from runner.backends import fake
 from runner.store import Store, open_store
 from runner.stored import sweep_folders
 from runner.verify import verify
@@ -138,6 +140,34 @@ def test_half_made_artefacts_and_rivals_go_and_the_artefact_stays(tmp_path: Path
     list(collect.remove(at.root, collect.find(at.root, later(), DAY, Silent())))
     assert verify(at.root, at.prefix, Silent()).proven
     assert artifacts.find_infeasible(at.root, "binary", "eeee")
+
+
+def test_a_verdict_that_was_overruled_goes_with_its_artefact_and_before_it(tmp_path: Path) -> None:
+    """Left behind it would tell the next sweep that nobody can make what was made."""
+    at = run(tmp_path, models=["resnet50"])
+    binary = next(e.key for e in at.root.list("artifacts/binary") if e.key.endswith("manifest.json"))
+    artifacts.record_infeasible(at.root, "binary", binary.split("/")[2], {"reason": "x", "message": "y"})
+    forget(at.root, at.prefix)
+    gone = list(collect.remove(at.root, collect.find(at.root, later(), DAY, Silent())))
+    assert keys(at.root) == {".probe/aicsweep"}
+    (objects,) = (item.objects for item in gone if len(item.objects) == 3)
+    in_order = sorted((entry.key.rpartition("/")[2] for entry in objects), key=collect._first_to_go)
+    assert in_order == ["infeasible.json", "manifest.json", "programqpc.bin"]
+
+
+def test_what_was_made_for_slots_that_are_tried_again_stays(tmp_path: Path, monkeypatch) -> None:
+    """Compiled days ago; the only results of its slots are of before, and say that nobody can."""
+    fault = {"stage": "compile", "where": {"cores": 2}, "verdict": "infeasible", "reason": "no-memory"}
+    monkeypatch.setenv(fake.SETTINGS, json.dumps({"faults": [fault]}))
+    at = run(tmp_path, models=["resnet50"])
+    monkeypatch.delenv(fake.SETTINGS)
+    results = engine.read_results(at.home)
+    infeasible = {row["slot"] for row in results.table.to_pylist() if row["status"] == "infeasible"}
+    planned = engine.plan_round(at, 1, merge.past_of(results, dict.fromkeys(infeasible, 1)))
+    at.home.put_new(plan.key(planned.digest), planned.data)
+    made = engine.compile_(at, planned.tasks(), engine.export(at, planned.exports()))
+    assert len(made.binaries) == 1
+    assert found(at.root) == set()
 
 
 def test_what_killed_writers_left_in_a_folder(tmp_path: Path) -> None:

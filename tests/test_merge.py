@@ -197,3 +197,33 @@ def test_what_another_round_would_measure_is_counted_slot_by_slot(data):
     wanted = {task.slot: task.target for task in made.tasks() if still_wanted(past.get(task.slot), rounds=3)}
     assert merge.count_wanted(made, found) == len(wanted)
     assert merge.count_wanted(made, found, {"a"}) == list(wanted.values()).count("b/0")
+
+
+def test_only_results_since_the_epoch_a_slot_is_wanted_in_count_as_tries():
+    results = merge.read_results(
+        [("a", segment(*(ok("s", epoch=epoch) for epoch in (0, 0, 1, 2)), ok("t", status="failed")))]
+    )
+    assert merge.past_of(results) == {"s": Past("ok", 4), "t": Past("failed", 1)}
+    assert merge.past_of(results, {"s": 1, "t": 1, "u": 2}) == {
+        "s": Past("ok", 2, epoch=1), "t": Past("missing", 0, epoch=1), "u": Past("missing", 0, epoch=2),
+    }  # fmt: skip
+    assert merge.past_of(results, {"s": 3})["s"] == Past("missing", 0, epoch=3)
+    assert results.table.num_rows == 5
+
+
+def test_a_row_that_waits_for_a_new_result_keeps_its_warnings():
+    slots = [task.slot for task in planned().tasks()][:3]
+    made = planned({slot: Past("missing", 0, epoch=2) for slot in slots})
+    data = segment(
+        ok(slots[0], warnings="hot"),
+        ok(slots[1], epoch=2),
+        ok(slots[2], epoch=1),
+        ok(slots[2], epoch=2, status="missing"),
+    )
+    table = merge.merge(made, merge.read_results([("a", data)]))
+    rows = {row["slot"]: row for row in table.to_pylist()}
+    assert [(rows[slot]["epoch"], rows[slot]["warnings"], rows[slot]["status"]) for slot in slots] == [
+        (0, "hot; wanted-again", "ok"), (2, "", "ok"), (1, "wanted-again", "ok"),
+    ]  # fmt: skip
+    assert merge.count_wanted_again(table) == 2
+    assert {row["warnings"] for row in rows.values() if row["slot"] not in slots} == {None}

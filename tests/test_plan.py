@@ -206,3 +206,30 @@ def test_exports_are_numbered_in_the_order_of_work():
     numbered = [request.id for request in made.exports()]
     assert numbered == list(dict.fromkeys(task.export for task in made.tasks()))
     assert [r.id for r in read_plan(made.data).exports()] == numbered
+
+
+def test_a_slot_that_is_asked_for_again_is_wanted_in_its_epoch_and_its_binary_anew():
+    grid = {"cores": [1, 2], "instances": [1, 2]}
+    slots = {
+        (task.cell.cores, task.cell.instances): task
+        for task in planned(models=["resnet50"], grid=grid).tasks()
+    }
+    past = {task.slot: Past("ok", 1) for task in slots.values()}
+    past[slots[2, 1].slot] = Past("missing", 0, epoch=3)
+    past[slots[1, 1].slot] = Past("ok", 1, epoch=2)
+    del past[slots[2, 2].slot]
+    made = planned(past, models=["resnet50"], grid=grid)
+    again = {(task.cell.cores, task.cell.instances): (task.epoch, task.anew) for task in made.tasks()}
+    # The one beside it shares the binary.
+    assert again == {(2, 1): (3, True), (2, 2): (0, True)}
+    assert made.epochs == {slots[2, 1].slot: 3, slots[1, 1].slot: 2}
+    untouched = planned(models=["resnet50"], grid=grid)
+    assert untouched.epochs == {}
+    assert {(task.epoch, task.anew) for task in untouched.tasks()} == {(0, False)}
+
+
+def test_requests_are_rows_of_a_plan_and_nothing_of_its_sweep():
+    """An aicsweep that knows no requests goes on with the plan."""
+    request = [{"id": "a", "where": "True"}]
+    assert planned(again=request).data == planned().data
+    assert planned(again=request).sweep.spec.again == ()

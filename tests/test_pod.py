@@ -166,6 +166,75 @@ def test_two_pods_of_one_index_give_each_slot_its_row_once(cluster):
     assert statuses(cluster.table()) == {"ok": 3, "missing": 9}
 
 
+# -- measured again
+
+
+def test_a_request_is_settled_by_the_plan_pod_once_and_said(cluster):
+    cluster.fake = {"faults": [{"stage": "run", "where": {"cores": 7}, "reason": "garbage"}]}
+    cluster.make_plan()
+    cluster.build()
+    cluster.measure_lots()
+    cluster.merge()
+    cluster.fake = {}
+    cluster.spec |= {"again": [{"id": "a", "where": "status == 'failed' and instances == 1"}]}
+    cluster.make_plan()
+    assert (cluster.plan["again"], cluster.plan["todo"]) == (2, 4)
+    # Round 1 of another generation, or the message was lost: it has chosen already.
+    again = cluster.make_plan().message
+    assert again == {name: value for name, value in cluster.plan.items() if name != "again"}
+    cluster.build()
+    cluster.measure_lots()
+    assert cluster.merge()["wanted"] == 0
+    rows = {
+        (row["cores"], row["instances"], row["epoch"], row["status"]) for row in cluster.table().to_pylist()
+    }
+    assert {row for row in rows if row[0] == 7} == {(7, 1, 1, "ok"), (7, 2, 0, "ok")}
+    # What was tried again because rounds were left is not of the request.
+    assert {row[2] for row in rows if row[0] != 7} == {0}
+
+
+@pytest.mark.parametrize("execution", ["split", "combined"])
+def test_compile_pods_ask_again_whichever_lot_the_request_chose(cluster, execution):
+    """Its binary is made by the first lot that needs it: that of a slot that came with an edit."""
+    cluster.fake = {
+        "faults": [
+            {"stage": "compile", "where": {"cores": 2}, "verdict": "infeasible", "reason": "no-memory"}
+        ]
+    }
+    cluster.spec |= {"models": ["resnet50"], "grid": {"cores": [2], "instances": [1, 2]}}
+    cluster.make_plan()
+    cluster.build()
+    cluster.measure_lots()
+    cluster.merge()
+    cluster.fake = {}
+    cluster.spec |= {
+        "grid": {"cores": [2], "instances": [1, 2, 3, 4, 5, 6]},
+        "limits": {"lotMinutes": 1},
+        "again": [{"id": "a", "where": "status == 'infeasible'"}],
+    }
+    cluster.make_plan()
+    tasks = cluster.planned.by_lot()
+    assert {len(lot) for lot in tasks.values()} == {1}
+    assert sorted(task.epoch for (task,) in tasks.values()) == [0, 0, 0, 0, 1, 1]
+    if execution == "split":
+        cluster.build()
+    for lot in tasks:
+        assert cluster.measure(lot, AICSWEEP_EXECUTION=execution).code == 0
+    cluster.merge()
+    assert statuses(cluster.table()) == {"ok": 6}
+
+
+def test_a_request_that_cannot_be_is_code_2_with_its_place(cluster):
+    cluster.spec |= {"again": [{"id": "a", "where": "True"}, {"id": "b", "where": "coars == 1"}]}
+    ended = cluster.make_plan()
+    assert ended.code == 2
+    assert "spec.again[1].where: 'coars' is no column of the table" in ended.message["error"]
+    cluster.spec |= {"again": [{"id": "a", "where": "cores = 1"}]}
+    ended = cluster.make_plan()
+    assert ended.code == 2
+    assert "spec.again[0].where: 'cores = 1' is no condition" in ended.message["error"]
+
+
 # -- failures
 
 

@@ -128,3 +128,18 @@ def test_a_large_object_is_refused_by_its_spec_alone():
     large = {**GOOD, "spec": {"models": ["resnet50"], "pods": {"buildImage": "x" * MAX_BYTES}}}
     with pytest.raises(BadInput, match="spec: larger than 64 KiB"):
         sweep_from_object(large)
+
+
+def test_requests_to_measure_again_are_read_strictly():
+    good = [{"id": "a", "where": "warnings or ci > 2%"}, {"id": "b", "where": "status == 'failed'"}]
+    sweep = parse_sweep(yaml.safe_dump({**GOOD, "spec": {**GOOD["spec"], "again": good}}).encode())
+    assert [request.where for request in sweep.spec.again] == [entry["where"] for entry in good]
+    found = spec_problems(again=[{"id": "a b", "where": "cores = 1"}, {"where": "x" * 1025, "were": 1}])
+    assert set(found) == {
+        "spec.again[0].id", "spec.again[0].where", "spec.again[1].id", "spec.again[1].were", "spec.again[1].where",
+    }  # fmt: skip
+    assert "'cores = 1' is no condition" in found["spec.again[0].where"]
+    assert "did you mean where" in found["spec.again[1].were"]
+    assert "two requests have the id 'a'" in spec_problems(again=[good[0], good[0]])["spec.again"]
+    many = [{"id": f"r{number}", "where": "tie"} for number in range(33)]
+    assert "at most 32" in spec_problems(again=many)["spec.again"]

@@ -19,7 +19,7 @@ Sweep = Mapping[str, Any]
 
 # What a table says of when, where and by whom it was measured, not of what was found.
 _CIRCUMSTANCES = [
-    "started_at", "device_s", "plan", "writer", "node", "host", "round", "lot"
+    "started_at", "device_s", "plan", "writer", "node", "host", "round", "lot", "epoch"
 ]  # fmt: skip
 
 

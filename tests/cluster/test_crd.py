@@ -77,6 +77,10 @@ REFUSED = {
     "unknown hardware": (sweep(hardware="max"), 'supported values: "std", "pro", "ultra"'),
     "unknown objective": (sweep(objectives=["fastest"]), r'spec.objectives\[0\]: Unsupported value: "fastest"'),
     "no objective": (sweep(objectives=[]), "spec.objectives in body should have at least 1 items"),
+    "request without a condition": (sweep(again=[{"id": "a"}]), r"spec.again\[0\].where: Required value"),
+    "two requests of one id": (sweep(again=[{"id": "a", "where": "tie"}, {"id": "a", "where": "ci > 2%"}]), r"spec.again\[1\]: Duplicate value"),
+    "too many requests": (sweep(again=[{"id": f"r{n}", "where": "tie"} for n in range(33)]), "spec.again: Too many: 33: must have at most 32 items"),
+    "long condition": (sweep(again=[{"id": "a", "where": "x" * 1025}]), r"spec.again\[0\].where: Too long"),
     "unknown placement": (sweep(placement="everywhere"), 'supported values: "any", "everyNode", "everyDevice"'),
     "empty axis": (grid(cores=[]), "spec.grid.cores in body should have at least 1 items"),
     "long axis": (grid(batchSize=list(range(1, 66))), "spec.grid.batchSize: Too many: 65: must have at most 64 items"),
@@ -140,6 +144,7 @@ ONLY_PYTHON = {
     "unknown model": (sweep(models=["resnet5O"]), r"spec.models\[0\]: unknown model 'resnet5O'; did you mean resnet50"),
     "no reference": (sweep(models=["hf:no-owner"]), "'hf:no-owner' is not a model reference"),
     "one model by two names": (sweep(models=["alexnet", "torchvision:alexnet"]), "is the same model as 'alexnet'"),
+    "no condition": (sweep(again=[{"id": "a", "where": "cores = 1"}]), r"spec.again\[0\].where: 'cores = 1' is no condition"),
     "a large spec": (sweep(models=[f"onnx:{n}{'x' * 500}" for n in range(256)]), f"spec: larger than {MAX_BYTES // 1024} KiB"),
 }  # fmt: skip
 

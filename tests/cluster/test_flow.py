@@ -128,6 +128,22 @@ def edited_at_its_end(scene: Scene) -> None:
 
 
 @play
+def edited_and_asked_again(scene: Scene) -> None:
+    """Both at once; what left the Sweep is not measured again, and comes back as it was."""
+    scene.fake(faults=[{"stage": "run", "where": {"cores": 7}, "reason": "garbage"}])
+    scene.apply(limits={**SMALL["limits"], "rounds": 1})
+    scene.wait()
+    scene.fake()
+    request = {"id": "a", "where": "status == 'failed' or cores == 1"}
+    scene.patch(grid={"cores": [3, 7], "instances": ["fill"]}, again=[request])
+    scene.ends_well(repeated=2)
+    assert {(row["cores"], row["epoch"]) for row in scene.rows()} == {(3, 0), (7, 1)}
+    scene.patch(grid={"cores": [1, 3, 7], "instances": ["fill"]})
+    scene.ends_well(repeated=2)
+    assert {(row["cores"], row["epoch"]) for row in scene.rows()} == {(1, 0), (3, 0), (7, 1)}
+
+
+@play
 def suspended_and_resumed(scene: Scene) -> None:
     """What was measured until then is kept, nothing runs meanwhile, and the rest follows."""
     scene.fake(sleep_s=0.3)

@@ -177,6 +177,49 @@ def failed_cells(scene: Scene) -> None:
 
 
 @play
+def asked_again(scene: Scene) -> None:
+    """A finished Sweep goes on: only what failed runs again, then only what is infeasible, then what is chosen."""
+    scene.fake(
+        faults=[
+            {"stage": "run", "where": {"cores": 7}, "reason": "garbage"},
+            {"stage": "compile", "where": {"cores": 2}, "verdict": "infeasible", "reason": "no-memory"},
+        ]
+    )
+    scene.apply(limits={**SMALL["limits"], "rounds": 1}, pods=_STAYING)
+    _, err = plugin(scene, "wait", "it", code=1)
+    assert "SomeFailed: 4 ok, 2 failed, 2 infeasible" in err
+    before = {row["slot"]: row["started_at"] for row in scene.rows()}
+    scene.fake()
+    out, _ = plugin(scene, "retry", "it")
+    assert out == "sweep.aicsweep.dev/it asked to measure again where status == 'failed'\n"
+    _, err = plugin(scene, "wait", "it", code=1)
+    assert "SomeFailed: 6 ok, 2 infeasible" in err
+    assert {row["cores"] for row in scene.rows() if row["started_at"] != before[row["slot"]]} == {7}
+    assert scene.repeated() == 2
+    plugin(scene, "retry", "it", "--infeasible")
+    plugin(scene, "wait", "it")
+    assert scene.repeated() == 4
+    plugin(scene, "remeasure", "it", "--where", "ci > 0% and cores == 14")
+    plugin(scene, "wait", "it")
+    # The table of an undisturbed run; each slot that was asked for was measured once more, and no other.
+    scene.ends_well(repeated=6)
+    assert {(row["cores"], row["epoch"], row["status"]) for row in scene.rows()} == {
+        (1, 0, "ok"), (2, 2, "ok"), (7, 1, "ok"), (14, 3, "ok"),
+    }  # fmt: skip
+    plugin(scene, "retry", "it", "--failed", "--infeasible")
+    plugin(scene, "wait", "it")
+    assert scene.repeated() == 6
+    told = [
+        event["note"]
+        for event in json.loads(scene.kubectl("get", "events.events.k8s.io", "-o", "json"))["items"]
+    ]
+    assert told.count("2 slots to be measured again, as spec.again asks") == 3
+    assert "nothing to be measured again, as spec.again asks" in told
+    _, err = plugin(scene, "remeasure", "it", "--where", "coars == 1", code=2)
+    assert "did you mean cores" in err
+
+
+@play
 def never_begun(scene: Scene) -> None:
     """Invalid and over budget is the user's to mend: 2. Nothing planned has no table."""
     scene.rig.apply(scene.namespace, "wrong", **{**SMALL, "models": ["no-such-model"]})
