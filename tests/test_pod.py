@@ -290,7 +290,8 @@ def test_a_missing_or_foreign_plan_and_numbers_out_of_range(cluster):
     assert cluster.indexed("export", 2).end().code == 2
     name = f"plans/{cluster.plan['plan']}.parquet"
     cluster.home.put(name, cluster.home.get(name)[:-100])
-    assert cluster.indexed("measure", 0).end().code == 2
+    # The store is at fault, and another pod may read it whole.
+    assert cluster.indexed("measure", 0).end().code == 3
     ended = cluster.indexed("measure", 0, AICSWEEP_PLAN="0" * 32).end()
     assert ended.code == 3
     assert "doesn't exist" in ended.message["error"]

@@ -187,7 +187,7 @@ def asked_again(scene: Scene) -> None:
     )
     scene.apply(limits={**SMALL["limits"], "rounds": 1}, pods=_STAYING)
     _, err = plugin(scene, "wait", "it", code=1)
-    assert "SomeFailed: 4 ok, 2 failed, 2 infeasible" in err
+    assert "SomeFailed: 4 ok, 2 infeasible, 2 failed" in err
     before = {row["slot"]: row["started_at"] for row in scene.rows()}
     scene.fake()
     out, _ = plugin(scene, "retry", "it")
