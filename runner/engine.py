@@ -13,17 +13,19 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from runner import admission, again, devices, ledger, merge, plan
-from runner.build import Made, compile_, export, report_of, requests_of
+from runner import admission, again, devices, ledger, merge, plan, schedule
+from runner.build import Made, building, compile_, export, report_of, requests_of
 from runner.errors import (
     EXIT_INFRASTRUCTURE,
     EXIT_OK,
     EXIT_SLOTS_FAILED,
     counted,
 )
-from runner.lots import Tally, measure
-from runner.plan import Plan
+from runner.lots import Tally, as_scheduled, cards, measure
+from runner.overlap import Board
+from runner.plan import Plan, Task
 from runner.result import FAILED, INFEASIBLE, MISSING, OK
+from runner.schedule import Schedule
 from runner.store import Store
 from runner.stored import read_results, stored_plan
 from runner.workplace import Reporter, Workplace, targets_here
@@ -89,9 +91,8 @@ def run(place: Workplace) -> Outcome:
             f"round {number}: {counted(len(tasks), 'slot')} in {counted(len(lots), 'lot')},"
             f" plan {current.digest[:12]}"
         )
-        made = compile_(place, tasks, export(place, current.exports()))
         canary = [task for lot in range(current.canary) for task in lots[lot]]
-        tally = measure(place, current, made, lots, canary=canary)
+        tally = build_and_measure(place, current, lots, canary)
         measured += tally.count(OK, INFEASIBLE, FAILED, MISSING)
         place = replace(place, devices=[d for d in place.devices if d not in tally.given_up])
         for device, reason in tally.given_up.items():
@@ -133,6 +134,28 @@ def history(place: Workplace) -> History:
         what = counted(len(request.slots), "slot") if request.slots else "nothing"
         place.reporter.say(f"{what} to be measured again where {request.where}")
     return History(merge.past_of(results, again.epochs(requests.every)), requests.new)
+
+
+def build_and_measure(
+    place: Workplace, current: Plan, lots: Mapping[int, Sequence[Task]], canary: Sequence[Task]
+) -> Tally:
+    """Export, compile and measure what a plan still wants: cards begin as soon as their binaries are there, where
+    the host has cores for both and nobody asked for a silent one."""
+    backend, spec = place.backend, place.sweep.spec
+    tasks = [task for some in lots.values() for task in some]
+    may_share = backend.COMPILES_ON == "host" and spec.measure.neighbours != "host-idle"
+    builders = schedule.builders(place.cores, len(place.devices), may_share=may_share)
+    board = Board(
+        Schedule(
+            as_scheduled(place, lots, urgent=current.canary),
+            cards(place),
+            builders,
+            lambda task: backend.estimate(task.cell).compile_s,
+        )
+    )
+    beside = f"up to {counted(builders.at_once, 'compiler')}" if builders.beside else ""
+    with building(place, tasks, board, builders.at_once) as made:
+        return measure(place, current, made, lots, canary=canary, board=board, beside=beside)
 
 
 def plan_round(place: Workplace, number: int, past: Mapping[str, plan.Past]) -> Plan:

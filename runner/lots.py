@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,12 +20,15 @@ from runner.build import Made, report_of
 from runner.errors import Infrastructure, Interrupted, PointFailed
 from runner.inflight import Attempt
 from runner.measure import Recorder, Windows, measure_task, not_obtained, unmeasured
+from runner.overlap import Board
 from runner.plan import Plan, Task
 from runner.result import FAILED, INFEASIBLE, OK, Result
+from runner.schedule import Lot, Schedule
 from runner.spec import EVERY_DEVICE
 from runner.workplace import Workplace
 
 NOT_EXPORTED, NOT_COMPILED, DEVICE_ABSENT = "not-exported", "not-compiled", "device-absent"
+MEASURE = "measure"
 
 Lots = Mapping[int, Sequence[Task]]
 
@@ -55,20 +57,45 @@ def measure(
     *,
     attempt: Attempt | None = None,
     canary: Iterable[Task] = (),
+    board: Board[Task] | None = None,
+    beside: str = "",
 ) -> Tally:
     """Measure lots on the devices at hand, all of them side by side, recording results as they come.
 
-    Everything stops as soon as each task of `canary` has failed. Raises StoreError, Interrupted.
+    The `board` says what may begin while things are still `made`; without one all is. `beside` says on each row
+    what else ran. Everything stops as soon as each task of `canary` has failed. Raises StoreError, Interrupted.
     """
-    work = _Work(place, current, made, lots, attempt or Attempt(), {task.slot for task in canary})
+    if board is None:
+        board = Board(Schedule(as_scheduled(place, lots), cards(place)))
+    work = _Work(place, current, made, lots, attempt or Attempt(), {task.slot for task in canary}, board)
+    if beside:
+        work.tools["beside"] = beside
     if place.sweep.spec.placement == EVERY_DEVICE:
         work.record_absent()
-        queues = {device: deque(lots) for device in place.devices}
-    else:
-        shared = deque(lots)
-        queues = dict.fromkeys(place.devices, shared)
-    work.tally.given_up = devices.measure_lots(place.backend, queues, work.lot)
+    work.tally.given_up = devices.measure_all(place.backend, place.devices, work)
     return work.tally
+
+
+def cards(place: Workplace) -> list[str]:
+    """The devices at hand, as a schedule calls them."""
+    return [device.id for device in place.devices]
+
+
+def as_scheduled(place: Workplace, lots: Lots, urgent: int = 0) -> list[Lot[Task]]:
+    """The lots as a schedule takes them: what only one device may measure is a lot of its own. The first `urgent`
+    numbers come before the others."""
+    if place.sweep.spec.placement != EVERY_DEVICE:
+        return [Lot(number, tasks, urgent=number < urgent) for number, tasks in lots.items()]
+    here = {place.target_of(device): device.id for device in place.devices}
+    found = []
+    for number, tasks in lots.items():
+        own: dict[str, list[Task]] = defaultdict(list)
+        for task in tasks:
+            own[task.target].append(task)
+        found += [
+            Lot(number, own[target], here[target], number < urgent) for target in own.keys() & here.keys()
+        ]
+    return found
 
 
 class _Work:
@@ -82,33 +109,48 @@ class _Work:
         lots: Lots,
         attempt: Attempt,
         canary: set[str],
+        board: Board[Task],
     ) -> None:
         self.place, self.current, self.made, self.lots = place, current, made, lots
         self.attempt, self.canary, self.hope = attempt, canary, not canary
         self.tally = Tally()
+        self.tools = dict(place.backend.provenance())
+        self._board = board
         self._lock = threading.Lock()
-        self._tools = dict(place.backend.provenance())
         self._side_by_side = len(place.devices)
         total, seconds = 0, 0.0
         for tasks in lots.values():
             total += len(tasks)
             seconds += sum(task.estimate_s for task in tasks)
-        place.reporter.stage("measure", total, seconds / self._side_by_side)
+        place.reporter.stage(MEASURE, total, seconds / self._side_by_side)
 
-    def lot(self, bench: Bench, device: Device, number: int) -> Generator[Result, None, None]:
-        """Measure what a lot holds for a device; each result is recorded before it is given."""
-        tasks = self._tasks_for(device, number)
-        with self._recorder(number) as recorder, _Shelf(self.place, self.made) as shelf:
-            for task, following in itertools.zip_longest(tasks, tasks[1:]):
-                if self.tally.hopeless:
-                    return
-                if process.stopping.is_set():
-                    raise Interrupted("asked to stop")
-                shelf.ahead(following)
-                for result in self._results(bench, task, recorder, shelf):
-                    recorder.add(result)
-                    self._count(task, result)
-                    yield result
+    def wait(self, device: Device) -> bool:
+        return self._board.wait_for_job(device.id)
+
+    def give_up(self, device: Device) -> None:
+        self._board.give_up(device.id)
+
+    def stop(self) -> None:
+        self._board.stop()
+
+    def on(self, bench: Bench, device: Device) -> Generator[Result, None, None]:
+        """Measure what the board has for a device; each result is recorded before it is given."""
+        found = self._board.next_job(device.id)
+        while found is not None:
+            number, _ = found
+            with self._recorder(number) as recorder, _Shelf(self.place, self.made) as shelf:
+                while found is not None and found[0] == number:
+                    if process.stopping.is_set():
+                        raise Interrupted("asked to stop")
+                    task = found[1]
+                    shelf.ahead(self._board, device)
+                    for result in self._results(bench, task, recorder, shelf):
+                        recorder.add(result)
+                        self._count(task, result)
+                        yield result
+                    found = self._board.next_job(device.id, recorder.flush_if_due)
+            if process.stopping.is_set():
+                raise Interrupted("asked to stop")
 
     def record_absent(self) -> None:
         """Slots of devices that are not here are missing, and their rows say so."""
@@ -129,14 +171,7 @@ class _Work:
 
     def _recorder(self, number: int) -> Recorder:
         place = self.place
-        return Recorder(place.home, self.current, number, place.writer, self._tools, place.node)
-
-    def _tasks_for(self, device: Device, number: int) -> Sequence[Task]:
-        tasks = self.lots[number]
-        if self.place.sweep.spec.placement != EVERY_DEVICE:
-            return tasks
-        target = self.place.target_of(device)
-        return [task for task in tasks if task.target == target]
+        return Recorder(place.home, self.current, number, place.writer, self.tools, place.node)
 
     def _results(self, bench: Bench, task: Task, recorder: Recorder, shelf: _Shelf) -> Sequence[Result]:
         """The task's result; where pods died with it, one for each of them."""
@@ -163,8 +198,10 @@ class _Work:
                 self.canary.remove(task.slot)
                 self.hope = self.hope or result.status != FAILED
                 tally.hopeless = not self.canary and not self.hope
+        if tally.hopeless:
+            self._board.stop()
         label = labels.cell_label(task.model, task.cell)
-        self.place.reporter.step(label, labels.outcome(result), task.estimate_s / self._side_by_side)
+        self.place.reporter.step(MEASURE, label, labels.outcome(result), task.estimate_s / self._side_by_side)
 
 
 def _measured(bench: Bench, task: Task, made: Made, shelf: _Shelf) -> tuple[Result, Windows]:
@@ -218,9 +255,9 @@ class _Shelf:
             self._here[at] = coming.result() if coming else self._fetch(artifact)
         return self._here[at]
 
-    def ahead(self, task: Task | None) -> None:
-        """Fetch in the background what `task`, the next one, needs."""
-        if task is None or not self._fetches_ahead:
+    def ahead(self, board: Board[Task], device: Device) -> None:
+        """Fetch in the background what the device most likely measures next."""
+        if not self._fetches_ahead or (task := board.following(device.id)) is None:
             return
         for answer in (self._made.exports.get(task.export), self._made.binaries.get(task.binary)):
             if isinstance(answer, Artifact):

@@ -5,17 +5,40 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 
+@dataclass
+class _Stage:
+    """How far one stage is: steps, and seconds of its estimate. `bar` is that of a terminal."""
+
+    total: int
+    estimate_s: float
+    began: float
+    done: int = 0
+    spent_s: float = 0.0
+    bar: TaskID | None = None
+
+    def eta(self) -> str:
+        """By the estimates, scaled by how they held so far; without estimates by the pace of steps."""
+        elapsed_s = time.monotonic() - self.began
+        if self.estimate_s and self.spent_s:
+            left_s = max(0.0, self.estimate_s - self.spent_s) * elapsed_s / self.spent_s
+        else:
+            left_s = (self.total - self.done) * elapsed_s / self.done
+        return f"{duration(left_s)} left"
+
+
 class Lines:
-    """Plain lines, for pipes and logs. Steps may come from several threads."""
+    """Plain lines, for pipes and logs. Stages run beside each other, steps come from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._stages: dict[str, _Stage] = {}
 
     def __enter__(self) -> Lines:
         return self
@@ -26,22 +49,23 @@ class Lines:
         pass
 
     def stage(self, name: str, total: int, estimate_s: float) -> None:
-        """See `engine.Reporter`."""
-        self._name, self._total, self._done = name, total, 0
+        """See `workplace.Reporter`."""
+        self._stages[name] = _Stage(total, estimate_s, time.monotonic())
         about = f", about {duration(estimate_s)}" if estimate_s else ""
         self.say(f"{name}: {total} to do{about}")
 
-    def step(self, label: str, outcome: str, estimate_s: float) -> None:
+    def step(self, stage: str, label: str, outcome: str, estimate_s: float) -> None:
         with self._lock:
-            self._done += 1
-            self.say(f"{self._name} {self._done}/{self._total}  {label}: {outcome}")
+            its = self._stages[stage]
+            its.done += 1
+            self.say(f"{stage} {its.done}/{its.total}  {label}: {outcome}")
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
 class Bars(Lines):
-    """One bar a stage. The ETA comes from the estimates, scaled by how they held so far."""
+    """One bar a stage."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -53,7 +77,6 @@ class Bars(Lines):
             TextColumn("{task.fields[eta]}"),
             console=console,
         )
-        self._task: TaskID | None = None
 
     def __enter__(self) -> Bars:
         self._progress.start()
@@ -65,28 +88,19 @@ class Bars(Lines):
         self._progress.stop()
 
     def stage(self, name: str, total: int, estimate_s: float) -> None:
-        self._total, self._done = total, 0
-        self._estimate_s, self._spent_s, self._began = estimate_s, 0.0, time.monotonic()
         eta = f"about {duration(estimate_s)}" if estimate_s else ""
-        self._task = self._progress.add_task(name, total=total, eta=eta)
+        bar = self._progress.add_task(name, total=total, eta=eta)
+        self._stages[name] = _Stage(total, estimate_s, time.monotonic(), bar=bar)
 
-    def step(self, label: str, outcome: str, estimate_s: float) -> None:
-        assert self._task is not None
+    def step(self, stage: str, label: str, outcome: str, estimate_s: float) -> None:
+        its = self._stages[stage]
+        assert its.bar is not None
         with self._lock:
-            self._done += 1
-            self._spent_s += estimate_s
-            eta = self._eta()
-        self._progress.update(self._task, advance=1, eta=eta)
+            its.done += 1
+            its.spent_s += estimate_s
+            eta = its.eta()
+        self._progress.update(its.bar, advance=1, eta=eta)
         self._progress.console.print(f"  {label}: {outcome}", highlight=False, markup=False)
-
-    def _eta(self) -> str:
-        """By the estimates, scaled by how they held so far; without estimates by the pace of steps."""
-        elapsed_s = time.monotonic() - self._began
-        if self._estimate_s and self._spent_s:
-            left_s = max(0.0, self._estimate_s - self._spent_s) * elapsed_s / self._spent_s
-        else:
-            left_s = (self._total - self._done) * elapsed_s / self._done
-        return f"{duration(left_s)} left"
 
     def say(self, text: str) -> None:
         self._progress.console.print(text, highlight=False, markup=False)

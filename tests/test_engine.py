@@ -212,9 +212,9 @@ def test_an_interruption_keeps_what_was_measured(tmp_path, monkeypatch):
     at = place(tmp_path, sweep(grid=GRID))
     done = []
 
-    def stop_at_the_fifth(label: str, outcome: str, estimate_s: float) -> None:
-        done.append(label)
-        if len([d for d in done if ", set " in d]) == 5:
+    def stop_at_the_fifth(stage: str, label: str, outcome: str, estimate_s: float) -> None:
+        done.append(stage)
+        if done.count("measure") == 5:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(at.reporter, "step", stop_at_the_fifth)

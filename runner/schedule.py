@@ -1,0 +1,326 @@
+"""What is built and measured next, and where: decided from what is ready, what runs, and estimates. Pure.
+
+    exports -> compiles -> jobs of lots on cards
+
+Whoever drives it (threads in `overlap`, a simulated clock in `benchmarks/replay`) asks for work whenever a
+builder or a card is free and tells what ended. A job may begin as soon as its own binary is there, whatever
+the rest of its lot still waits for. A card that began a lot is its home: rivals stay on one card. Others
+help only where they would idle and the home is busy, so nobody works alone at the end.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+
+# A compiler keeps two to three cores busy (the vendor's logs: 16 at once on 48 cores).
+CORES_PER_COMPILER = 3
+# The runner's threads and ours.
+CORES_PER_CARD = 2
+# Each may hold a network twice, in torch and as a graph.
+EXPORTS_AT_ONCE = 2
+ANY_CARD = ""
+
+
+class Job(Protocol):
+    """One measurement: ids of the export and of the binary it needs (no binary where the target compiles), and
+    the seconds it is estimated to take. A task of a plan is one."""
+
+    @property
+    def export(self) -> str: ...
+    @property
+    def binary(self) -> str: ...
+    @property
+    def estimate_s(self) -> float: ...
+
+
+J = TypeVar("J", bound=Job)
+
+
+@dataclass(frozen=True)
+class Lot(Generic[J]):
+    """Jobs that belong together, in order. `card`: the only one that may measure them. `urgent`: before lots
+    that are not."""
+
+    number: int
+    jobs: Sequence[J]
+    card: str = ANY_CARD
+    urgent: bool = False
+
+
+class Builders(NamedTuple):
+    """How many exports and compiles run at once, and whether beside measurements or before the first."""
+
+    at_once: int
+    beside: bool
+
+
+def builders(cores: int, cards: int, *, may_share: bool) -> Builders:
+    """As many as the host's cores allow. Beside measurements only where these leave cores for one, and
+    where the host may be shared at all."""
+    left = (cores - CORES_PER_CARD * cards) // CORES_PER_COMPILER
+    if may_share and left >= 1:
+        return Builders(left, beside=True)
+    return Builders(max(1, cores // CORES_PER_COMPILER), beside=False)
+
+
+class Build(NamedTuple):
+    """An export or a compile to begin. `alone`: it was tried beside others, which took its memory."""
+
+    kind: str
+    id: str
+    alone: bool = False
+
+
+EXPORT: Final = "export"
+COMPILE: Final = "compile"
+
+
+@dataclass
+class _Lot(Generic[J]):
+    """`ready` is a heap of positions in `jobs`."""
+
+    rank: int
+    number: int
+    jobs: Sequence[J]
+    card: str
+    ready: list[int] = field(default_factory=list)
+    home: str = ""
+
+
+class Schedule(Generic[J]):
+    """The state of one round. `compile_s` estimates the seconds of a job's compile; without builders
+    everything is made already."""
+
+    def __init__(
+        self,
+        lots: Iterable[Lot[J]],
+        cards: Sequence[str],
+        builders: Builders | None = None,
+        compile_s: Callable[[J], float] = lambda job: 0.0,
+    ) -> None:
+        lots = list(lots)
+        self._beside = builders is None or builders.beside
+        self._free_builders = builders.at_once if builders else 0
+        self._exporting = self._compiling = 0
+        self._alone_runs = False
+        self._stopped = False
+        lots = _in_order(lots, max(1, len(cards)), max(1, self._free_builders), compile_s)
+        self._lots = [_Lot(rank, lot.number, lot.jobs, lot.card) for rank, lot in enumerate(lots)]
+        self._left = dict.fromkeys([ANY_CARD, *cards], 0)
+        # Where each binary's jobs are; where there are no binaries, each export's.
+        self._places: dict[str, list[tuple[_Lot[J], int]]] = defaultdict(list)
+        for lot in self._lots:
+            self._left[lot.card] = self._left.get(lot.card, 0) + len(lot.jobs)
+            for position, job in enumerate(lot.jobs):
+                self._places[job.binary or job.export].append((lot, position))
+        self._idle: set[str] = set()
+        self._current: dict[str, _Lot[J]] = {}
+        # Heaps of the ranks of lots with something ready: nobody's, and those a card began or owns.
+        self._fresh: list[int] = []
+        self._mine: dict[str, list[int]] = {card: [] for card in cards}
+        # Begun lots with something ready.
+        self._begun: dict[int, _Lot[J]] = {}
+        # Heaps of what may be built now, by rank.
+        self._exports: list[tuple[int, str]] = []
+        self._compiles: list[tuple[int, str]] = []
+        self._alone: list[str] = []
+        self._unsettled = 0
+        self._binaries_of: dict[str, list[tuple[int, str]]] = {}
+        if builders is None:
+            for made in self._places:
+                self._settle(made)
+        else:
+            self._plan_builds(compile_s, max(1, len(cards)), builders.at_once)
+
+    # -- builders ask and tell
+
+    def next_build(self) -> Build | None:
+        """What a free builder begins now, if anything."""
+        if self._stopped or not self._free_builders or self._alone_runs:
+            return None
+        exports = self._exports if self._exporting < EXPORTS_AT_ONCE else []
+        kind, heap = EXPORT, exports
+        if self._compiles and (not exports or self._compiles[0] < exports[0]):
+            kind, heap = COMPILE, self._compiles
+        if heap:
+            build = Build(kind, heapq.heappop(heap)[1])
+        elif self._alone and not self._exporting and not self._compiling and not self._exports:
+            build = Build(COMPILE, self._alone.pop(0), alone=True)
+            self._alone_runs = True
+        else:
+            return None
+        self._free_builders -= 1
+        self._exporting += build.kind == EXPORT
+        self._compiling += build.kind == COMPILE
+        return build
+
+    def built(self, build: Build, *, there: bool = True, again_alone: bool = False) -> None:
+        """A build ended; `there`: an export that its binaries can be compiled from. What needs it, or can't have
+        it, may begin."""
+        self._free_builders += 1
+        if build.kind == EXPORT:
+            self._exporting -= 1
+            self._unsettled -= 1
+            following = self._binaries_of.pop(build.id)
+            for rank, binary in following:
+                if binary == build.id:
+                    self._settle(binary)
+                elif there:
+                    heapq.heappush(self._compiles, (rank, binary))
+                else:
+                    self._unsettled -= 1
+                    self._settle(binary)
+            return
+        self._compiling -= 1
+        self._alone_runs = False
+        if again_alone and not build.alone:
+            self._alone.append(build.id)
+        else:
+            self._unsettled -= 1
+            self._settle(build.id)
+
+    @property
+    def building(self) -> int:
+        """How many builds run."""
+        return self._exporting + self._compiling
+
+    @property
+    def all_built(self) -> bool:
+        """Whether no build will begin any more."""
+        return self._stopped or not (self._unsettled or self.building)
+
+    # -- cards ask
+
+    def next_job(self, card: str) -> tuple[int, J] | None:
+        """The lot and job that a card, which has ended its last one, begins now, if any."""
+        if not self.ready_for(card):
+            return None
+        lot = self._lot_for(card)
+        assert lot is not None
+        self._idle.discard(card)
+        if not lot.home:
+            heapq.heappop(self._fresh)
+            lot.home = card
+            self._begun[lot.rank] = lot
+            heapq.heappush(self._mine[card], lot.rank)
+        self._current[card] = lot
+        # A helper takes from the other end, where the home comes last.
+        position = heapq.heappop(lot.ready) if lot.home == card else lot.ready.pop()
+        if not lot.ready:
+            self._begun.pop(lot.rank, None)
+        self._left[lot.card] -= 1
+        return lot.number, lot.jobs[position]
+
+    def ready_for(self, card: str) -> bool:
+        """Whether `next_job` would give the card one now."""
+        if self._lot_for(card) is not None:
+            return True
+        self._idle.add(card)
+        return False
+
+    def following(self, card: str) -> J | None:
+        """What the card will most likely begin next, to be fetched meanwhile."""
+        lot = self._current.get(card)
+        return lot.jobs[lot.ready[0]] if lot and lot.ready else None
+
+    def over(self, card: str) -> bool:
+        """Whether no job will come for a card any more."""
+        return self._stopped or not (self._left[ANY_CARD] or self._left.get(card))
+
+    def give_up(self, card: str) -> None:
+        """A card takes nothing more; what it began is anybody's."""
+        self._idle.discard(card)
+        self._current.pop(card, None)
+        for lot in self._lots:
+            if lot.home == card and lot.card == ANY_CARD:
+                lot.home = ""
+                self._begun.pop(lot.rank, None)
+                if lot.ready:
+                    heapq.heappush(self._fresh, lot.rank)
+
+    def stop(self) -> None:
+        """Nothing further begins."""
+        self._stopped = True
+
+    # -- how it is decided
+
+    def _lot_for(self, card: str) -> _Lot[J] | None:
+        if self._stopped or not (self._beside or not self._unsettled):
+            return None
+        lot = self._current.get(card)
+        if lot and lot.ready and lot.home == card:
+            return lot
+        first = self._first(self._mine[card]) or self._first(self._fresh)
+        if first is not None:
+            return first
+        if lot and lot.ready and lot.home not in self._idle:
+            return lot
+        busy = [
+            each for each in self._begun.values() if each.card == ANY_CARD and each.home not in self._idle
+        ]
+        return max(busy, key=lambda each: (len(each.ready), -each.rank), default=None)
+
+    def _first(self, ranks: list[int]) -> _Lot[J] | None:
+        """The first lot of a heap that still has something ready; those that have not leave it."""
+        while ranks:
+            lot = self._lots[ranks[0]]
+            if lot.ready:
+                return lot
+            heapq.heappop(ranks)
+        return None
+
+    def _settle(self, made: str) -> None:
+        """The jobs that waited for it are ready."""
+        for lot, position in self._places[made]:
+            heapq.heappush(lot.ready, position)
+            if len(lot.ready) > 1:
+                continue
+            if lot.card != ANY_CARD:
+                lot.home = lot.card
+            if lot.home:
+                self._begun[lot.rank] = lot
+                if lot.home in self._mine:
+                    heapq.heappush(self._mine[lot.home], lot.rank)
+            else:
+                heapq.heappush(self._fresh, lot.rank)
+
+    def _plan_builds(self, compile_s: Callable[[J], float], cards: int, count: int) -> None:
+        """Rank every build by its lot, those of one lot by Johnson's rule."""
+        ordered = []
+        for made, places in self._places.items():
+            lot, position = places[0]
+            measure_s = sum(lot.jobs[position].estimate_s for lot, position in places)
+            job = lot.jobs[position]
+            ordered.append((lot.rank, _johnson(compile_s(job) / count, measure_s / cards), job.export, made))
+        ordered.sort(key=lambda one: one[:2])
+        for rank, (_, _, export, made) in enumerate(ordered):
+            self._binaries_of.setdefault(export, []).append((rank, made))
+            self._unsettled += made != export
+        self._exports = [(made[0][0], export) for export, made in self._binaries_of.items()]
+        heapq.heapify(self._exports)
+        self._unsettled += len(self._exports)
+
+
+def _in_order(
+    lots: Sequence[Lot[J]], cards: int, builders: int, compile_s: Callable[[J], float]
+) -> list[Lot[J]]:
+    """Urgent lots first, then by Johnson's rule, else as they came."""
+
+    def key(lot: Lot[J]) -> tuple[bool, tuple[int, float]]:
+        distinct = {job.binary: job for job in lot.jobs if job.binary}
+        build_s = sum(compile_s(job) for job in distinct.values())
+        measure_s = sum(job.estimate_s for job in lot.jobs)
+        return not lot.urgent, _johnson(build_s / builders, measure_s / cards)
+
+    return sorted(lots, key=key)
+
+
+def _johnson(build_s: float, measure_s: float) -> tuple[int, float]:
+    """The order that ends two stages soonest (Johnson 1954; exact for one machine each): first what is built
+    faster than it is measured, the quickest to build before, so that cards begin early. The rest by the
+    longest chain, since several builders end together only if what is left for the end is short."""
+    return (0, build_s) if build_s < measure_s else (1, -(build_s + measure_s))

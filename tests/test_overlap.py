@@ -1,0 +1,211 @@
+"""What the engine does at the same time: a fake whose compiles and measurements wait for what a test says."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner import devices, engine, merge, process
+from runner.backends import Device, fake
+from runner.cells import Cell
+from runner.errors import StoreError
+from tests.samples import place, sweep
+
+MANY_CORES, FEW_CORES = 48, 2
+# Long enough for a busy host; waited for only where a test fails.
+LIMIT_S = 60.0
+GRID = {"cores": [1, 2, 7], "instances": [1, 2], "batchSize": [1, 4]}
+
+
+class Paced:
+    """The fake; a test is told of each step before it is done, and may hold it up."""
+
+    def __init__(self, told: Callable[[str, Any], None], compiles_on: str = "host") -> None:
+        self.COMPILES_ON = compiles_on
+        self._told = told
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(fake, name)
+
+    def compile(self, cell: Cell, graph: Path, folder: Path) -> None:
+        self._told("compile", cell)
+        fake.compile(cell, graph, folder)
+        self._told("compiled", cell)
+
+    @contextmanager
+    def open_exporter(self) -> Iterator[Any]:
+        with fake.open_exporter() as exporter:
+            yield _Before(exporter, "export", self._told)
+
+    @contextmanager
+    def open_bench(self, device: Device) -> Iterator[Any]:
+        self._told("open", device)
+        with fake.open_bench(device) as bench:
+            yield _Before(bench, "measure", self._told)
+
+
+class _Before:
+    def __init__(self, inner: Any, method: str, told: Callable[[str, Any], None]) -> None:
+        self._inner, self._method, self._told = inner, method, told
+
+    def __getattr__(self, name: str) -> Any:
+        if name != self._method:
+            return getattr(self._inner, name)
+
+        def call(what: Any, *rest: Any) -> Any:
+            self._told(name, what)
+            return getattr(self._inner, name)(what, *rest)
+
+        return call
+
+
+class Journal:
+    """Steps as they were told, by their threads."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, Any]] = []
+
+    def __call__(self, step: str, what: Any) -> None:
+        self.steps.append((step, what))
+
+    def names(self) -> list[str]:
+        return [step for step, _ in self.steps]
+
+
+def at(folder: Path, told: Callable[[str, Any], None], cores: int, compiles_on: str = "host", **spec: Any):
+    wanted = sweep(**{"grid": GRID, **spec})
+    return replace(place(folder, wanted), backend=Paced(told, compiles_on), cores=cores)
+
+
+def waited(event: threading.Event) -> None:
+    assert event.wait(LIMIT_S), "the other never came: they do not run at the same time"
+
+
+def test_a_lot_begins_while_others_compile(tmp_path):
+    """The last compile ends only after something was measured."""
+    journal, measured = Journal(), threading.Event()
+
+    def told(step: str, what: Any) -> None:
+        journal(step, what)
+        if step == "measure":
+            measured.set()
+        if step == "compile" and journal.names().count("compile") == 12:
+            waited(measured)
+
+    outcome = engine.run(at(tmp_path, told, MANY_CORES))
+    assert merge.counts(outcome.table)["ok"] == 24
+    assert {json.loads(text)["beside"] for text in outcome.table["tools"].to_pylist()} == {
+        "up to 15 compilers"
+    }
+
+
+@pytest.mark.parametrize(
+    ("cores", "spec"), [(FEW_CORES, {}), (MANY_CORES, {"measure": {"neighbours": "host-idle"}})]
+)
+def test_where_cores_do_not_suffice_or_the_host_is_to_be_idle_nothing_runs_beside(tmp_path, cores, spec):
+    journal = Journal()
+    outcome = engine.run(at(tmp_path, journal, cores, **spec))
+    names = journal.names()
+    assert names.index("open") > max(n for n, name in enumerate(names) if name == "compiled")
+    assert names.count("compiled") == 12
+    assert not any("beside" in text for text in outcome.table["tools"].to_pylist())
+
+
+def test_where_the_cpu_is_the_device_exports_run_in_pairs_and_end_before_anything_is_measured(tmp_path):
+    journal, pair = Journal(), threading.Barrier(2)
+
+    def told(step: str, what: Any) -> None:
+        journal(step, what)
+        if step == "export":
+            pair.wait(LIMIT_S)
+
+    engine.run(at(tmp_path, told, MANY_CORES, "target"))
+    assert journal.names()[:3] == ["export", "export", "open"]
+    assert "compile" not in journal.names()
+
+
+def test_a_card_is_not_taken_before_its_first_binary_is_there(tmp_path):
+    journal = Journal()
+    engine.run(at(tmp_path, journal, MANY_CORES))
+    assert journal.names().index("open") > journal.names().index("compiled")
+
+
+def test_what_stops_a_builder_ends_the_run_and_what_was_measured_is_kept(tmp_path):
+    measured = threading.Event()
+
+    def told(step: str, what: Any) -> None:
+        if step == "measure":
+            measured.set()
+        if step == "compile" and what.cores == 7:
+            waited(measured)
+            raise StoreError("the store is gone")
+
+    here = at(tmp_path, told, MANY_CORES)
+    with pytest.raises(StoreError, match="the store is gone"):
+        engine.run(here)
+    process.stopping.clear()
+    kept = engine.read_results(here.home).table.num_rows
+    assert kept > 0
+    assert engine.run(place(tmp_path, here.sweep)).measured == 24 - kept
+
+
+def test_an_interruption_ends_what_compiles(tmp_path):
+    """A compiler that would run for ever does not keep Ctrl-C from ending the run."""
+    compiling = threading.Event()
+
+    def told(step: str, what: Any) -> None:
+        if step == "compile" and what.cores == 7:
+            compiling.set()
+            process.pause(3600)
+        if step == "measure":
+            waited(compiling)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(at(tmp_path, told, MANY_CORES))
+
+
+def test_when_all_of_the_canary_failed_nothing_further_is_compiled(tmp_path, monkeypatch):
+    failing = {"stage": "run", "reason": "garbage"}
+    monkeypatch.setenv(fake.SETTINGS, json.dumps({"faults": [failing]}))
+    journal, canary = Journal(), threading.Event()
+
+    def told(step: str, what: Any) -> None:
+        journal(step, what)
+        if step == "compile" and journal.names().count("compile") > 20:
+            # The others wait until it is known that there is no hope.
+            canary.wait(LIMIT_S)
+
+    here = at(tmp_path, told, 5, models=["resnets"], limits={"lotMinutes": 5})
+    step = here.reporter.step
+
+    def seen(stage: str, *rest: Any) -> None:
+        step(stage, *rest)
+        if stage == "measure" and journal.names().count("measure") == 14:
+            canary.set()
+
+    here.reporter.step = seen
+    outcome = engine.run(here)
+    assert "garbage" in outcome.trouble
+    assert journal.names().count("compile") < 7 * 6
+
+
+def test_no_device_left_ends_the_compiling(tmp_path, monkeypatch):
+    broken = {"stage": "run", "reason": "device-error", "verdict": "infrastructure"}
+    monkeypatch.setenv(fake.SETTINGS, json.dumps({"faults": [broken]}))
+    journal, last = Journal(), threading.Event()
+
+    def told(step: str, what: Any) -> None:
+        journal(step, what)
+        if journal.names().count("measure") == devices.STRIKES:
+            last.set()
+        if step == "compile" and journal.names().count("compile") > 6:
+            waited(last)
+
+    outcome = engine.run(at(tmp_path, told, 5))
+    assert "no device is left" in outcome.trouble
