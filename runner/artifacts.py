@@ -13,6 +13,7 @@ artefact; the other's are never referred to. So a reader never sees a mixture.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -131,8 +132,11 @@ def content_digest(sha256_of: Mapping[str, str]) -> str:
     return digest_bytes(canonical(sorted(sha256_of.items())))
 
 
-def publish(store: Store, kind: Kind, key: str, folder: Path, facts: Mapping[str, Any]) -> Artifact:
-    """Upload every file below `folder`, then the manifest; `facts` are plain JSON values.
+def publish(
+    store: Store, kind: Kind, key: str, folder: Path, facts: Mapping[str, Any], cache: Path | None = None
+) -> Artifact:
+    """Upload every file below `folder`, then the manifest; `facts` are plain JSON values. A `cache` gets a copy
+    of what is now in a remote store: who made it need not fetch it.
 
     Returns the artefact of that key, which is another writer's if there was one already, or one
     that was quicker: use what is returned, not `folder`. Raises StoreError; ValueError for an
@@ -152,7 +156,10 @@ def publish(store: Store, kind: Kind, key: str, folder: Path, facts: Mapping[str
         store.upload(ours.files[name].object_key, path)
     data = canonical(manifest.model_dump())
     for _ in range(_RACE_TRIES):
-        store.put_new(_manifest_key(kind, key), data)
+        if store.put_new(_manifest_key(kind, key), data):
+            if cache is not None and store.is_remote:
+                _copy(ours, folder, cache)
+            return ours
         if (winner := find(store, kind, key)) is not None:
             return winner
         time.sleep(_RACE_PAUSE_S)
@@ -185,7 +192,7 @@ def fetch(store: Store, artifact: Artifact, cache: Path) -> Path:
         for name, file in artifact.files.items():
             _require_intact(in_place / name, file, store)
         return in_place
-    cached = cache / artifact.kind / artifact.key / artifact.digest[:_FOLDER_DIGITS]
+    cached = _cached(cache, artifact)
     if _is_cached(cached, artifact):
         return cached
     _download(store, artifact, cached)
@@ -270,6 +277,22 @@ def _parse(record: type[_AnyRecord], store: Store, object_key: str, data: bytes)
     if not object_key.startswith(f"{_base(parsed.kind, parsed.key)}/"):
         raise _damaged(store, object_key, f"is that of {parsed.kind} {parsed.key}")
     return parsed
+
+
+def _cached(cache: Path, artifact: Artifact) -> Path:
+    return cache / artifact.kind / artifact.key / artifact.digest[:_FOLDER_DIGITS]
+
+
+def _copy(artifact: Artifact, folder: Path, cache: Path) -> None:
+    """Put our own files into the cache; where that fails they are fetched when they are needed."""
+    target = _cached(cache, artifact)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    with contextlib.suppress(OSError):
+        try:
+            shutil.copytree(folder, temporary)
+            temporary.rename(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _download(store: Store, artifact: Artifact, target: Path) -> None:

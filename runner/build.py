@@ -185,7 +185,8 @@ def _exported(place: Workplace, exporter: Exporter, request: ExportRequest) -> t
         return found, "already there"
     with tempfile.TemporaryDirectory(prefix="aicsweep-export-") as folder:
         report = exporter.export(request, Path(folder))
-        return artifacts.publish(place.root, EXPORT, key, Path(folder), asdict(report)), "exported"
+        made = artifacts.publish(place.root, EXPORT, key, Path(folder), asdict(report), place.cache)
+        return made, "exported"
 
 
 def _memory_verdict(failure: PointFailed) -> Infeasible:
@@ -216,7 +217,7 @@ def _binary(place: Workplace, task: Task, graph: Artifact) -> tuple[Artifact, st
     try:
         with tempfile.TemporaryDirectory(prefix="aicsweep-compile-") as folder:
             place.backend.compile(task.cell, local / "model.onnx", Path(folder))
-            made = artifacts.publish(place.root, "binary", key, Path(folder), asdict(task.cell))
+            made = artifacts.publish(place.root, "binary", key, Path(folder), asdict(task.cell), place.cache)
             return made, "compiled"
     except Infeasible as verdict:
         facts = {"reason": verdict.reason, "message": verdict.message}

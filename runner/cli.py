@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -182,18 +183,33 @@ def run(
 @cli.command()
 @click.argument("path")
 @click.option("--sweep", metavar="NAME", help="Which one, where PATH holds several.")
+@click.option(
+    "--link",
+    is_flag=False,
+    flag_value="1h",
+    metavar="[TIME]",
+    help="Instead, print URLs of its files on S3 that anybody may read for so long: 30m, 1h (if not said), 7d.",
+)
 @table_options
-def table(path: str, sweep: str | None, best: bool, where: str | None, wide: bool, output: str) -> None:
+def table(
+    path: str, sweep: str | None, link: str | None, best: bool, where: str | None, wide: bool, output: str
+) -> None:
     """Print the current table of a sweep; PATH is a store or a sweep's folder in it.
 
     \b
     Examples:
       aicsweep table aicsweep-results --best
       aicsweep table aicsweep-results --where "status != 'ok'" --wide -o csv
+      aicsweep table s3://bench/aicsweep --link=2d
     """
     from runner import tables
 
-    found, _ = tables.read_current(_home(path, sweep))
+    home = _home(path, sweep)
+    if link:
+        for url in tables.links(home, seconds_of(link)):
+            click.echo(url)
+        return
+    found, _ = tables.read_current(home)
     print_table(found, output, best=best, where=where, wide=wide)
 
 
@@ -268,6 +284,15 @@ def print_table(found: pa.Table, output: str, *, best: bool, where: str | None, 
 
         frame = best_only(frame)
     _print_table(frame, output, best=best, wide=wide)
+
+
+def seconds_of(text: str) -> int:
+    """`90s`, `30m`, `1h`, `7d` in seconds; S3 signs for at most 7 days. Raises UsageError."""
+    found = re.fullmatch(r"([1-9]\d{0,5})([smhd])", text)
+    seconds = int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]] if found else 0
+    if not 0 < seconds <= 7 * 86_400:
+        raise click.UsageError(f"--link {text}: give a time of at most 7 days, e.g. 30m, 1h, 7d")
+    return seconds
 
 
 def _load(file: Path, backend: str | None, weights: str | None) -> Sweep:

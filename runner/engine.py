@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from runner import admission, again, devices, ledger, merge, plan, schedule
+from runner import admission, again, devices, ledger, merge, plan, schedule, spool
 from runner.build import Made, building, compile_, export, report_of, requests_of
 from runner.errors import (
     EXIT_INFRASTRUCTURE,
@@ -72,6 +72,8 @@ class Outcome:
 def run(place: Workplace) -> Outcome:
     """Work until every slot has a final result or the rounds are used up. Raises what stops a sweep."""
     place.root.check()
+    place.root.tell(place.reporter.say)
+    spool.adopt(place.home, place.reporter.say)
     place = replace(place, targets=targets_here(place.sweep, place.devices))
     rounds = place.sweep.spec.limits.rounds
     past = history(place).past

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from runner import artifacts, devices, labels, process
+from runner import artifacts, devices, labels, process, spool
 from runner.artifacts import Artifact
 from runner.backends import Bench, Device
 from runner.build import Made, report_of
@@ -25,6 +25,7 @@ from runner.plan import Plan, Task
 from runner.result import FAILED, INFEASIBLE, OK, Result
 from runner.schedule import Lot, Schedule
 from runner.spec import EVERY_DEVICE
+from runner.spool import Spool
 from runner.workplace import Workplace
 
 NOT_EXPORTED, NOT_COMPILED, DEVICE_ABSENT = "not-exported", "not-compiled", "device-absent"
@@ -63,16 +64,19 @@ def measure(
     """Measure lots on the devices at hand, all of them side by side, recording results as they come.
 
     The `board` says what may begin while things are still `made`; without one all is. `beside` says on each row
-    what else ran. Everything stops as soon as each task of `canary` has failed. Raises StoreError, Interrupted.
+    what else ran. Everything stops as soon as each task of `canary` has failed. Once it returns all results are in
+    the store. Raises StoreError, Interrupted.
     """
     if board is None:
         board = Board(Schedule(as_scheduled(place, lots), cards(place)))
-    work = _Work(place, current, made, lots, attempt or Attempt(), {task.slot for task in canary}, board)
-    if beside:
-        work.tools["beside"] = beside
-    if place.sweep.spec.placement == EVERY_DEVICE:
-        work.record_absent()
-    work.tally.given_up = devices.measure_all(place.backend, place.devices, work)
+    first = {task.slot for task in canary}
+    with spool.opened(place.home, place.reporter.say) as spooled:
+        work = _Work(place, current, made, lots, attempt or Attempt(), first, board, spooled)
+        if beside:
+            work.tools["beside"] = beside
+        if place.sweep.spec.placement == EVERY_DEVICE:
+            work.record_absent()
+        work.tally.given_up = devices.measure_all(place.backend, place.devices, work)
     return work.tally
 
 
@@ -110,12 +114,13 @@ class _Work:
         attempt: Attempt,
         canary: set[str],
         board: Board[Task],
+        spooled: Spool | None,
     ) -> None:
         self.place, self.current, self.made, self.lots = place, current, made, lots
         self.attempt, self.canary, self.hope = attempt, canary, not canary
         self.tally = Tally()
         self.tools = dict(place.backend.provenance())
-        self._board = board
+        self._board, self._spool = board, spooled
         self._lock = threading.Lock()
         self._side_by_side = len(place.devices)
         total, seconds = 0, 0.0
@@ -171,7 +176,8 @@ class _Work:
 
     def _recorder(self, number: int) -> Recorder:
         place = self.place
-        return Recorder(place.home, self.current, number, place.writer, self.tools, place.node)
+        keeper = self._spool or place.home
+        return Recorder(keeper, self.current, number, place.writer, self.tools, place.node)
 
     def _results(self, bench: Bench, task: Task, recorder: Recorder, shelf: _Shelf) -> Sequence[Result]:
         """The task's result; where pods died with it, one for each of them."""
@@ -181,6 +187,8 @@ class _Work:
         if self.attempt.careful:
             # What is done must be in the store before a marker says that the next is in flight.
             recorder.flush()
+            if self._spool:
+                self._spool.settle()
         else:
             recorder.flush_if_due()
         with self.attempt.flying(task.slot):

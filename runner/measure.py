@@ -2,7 +2,8 @@
 
 `Recorder` is the only writer of results. A segment is written every 30 s (before a task begins and after
 it ended), at the end of a lot and when the work is interrupted, so at most the measurement in flight is
-lost, and where a process is killed what it measured in the 30 s before.
+lost, and where a process is killed what it measured in the 30 s before. On its way to a remote store a segment
+lies in the `spool`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import orjson
@@ -23,10 +24,9 @@ import pyarrow.parquet as pq
 
 from runner import provenance, stats
 from runner.backends import Bench, ExportReport, Measurement, Window
-from runner.errors import Infrastructure, PointFailed, StoreError
+from runner.errors import Infrastructure, PointFailed
 from runner.plan import Plan, Task
 from runner.result import CONTENDED, LOG_TAIL_BYTES, MISSING, OK, SEGMENT_SUFFIX, Result, encode_segment
-from runner.store import Store
 
 FLUSH_S = 30.0
 # ... or as soon as so many are held: readers refuse segments that are too large (`result.SEGMENT_BYTES`).
@@ -173,19 +173,25 @@ def not_obtained(
     )
 
 
+class Keeper(Protocol):
+    """What takes a recorder's objects over: a Store, or the Spool in front of one."""
+
+    def keep(self, key: str, data: bytes) -> None: ...
+
+
 class Recorder:
     """Writes the results of one lot as segments `results/<plan>/<lot>/<writer>-<n>.csv.zst`."""
 
     def __init__(
         self,
-        home: Store,
+        keeper: Keeper,
         plan: Plan,
         lot: int,
         writer: str,
         tools: Mapping[str, str],
         node: str = "",
     ) -> None:
-        self._home = home
+        self._keeper = keeper
         self._folder = f"{plan.digest}/{lot:05d}"
         self._header = {
             "plan": plan.digest,
@@ -231,22 +237,14 @@ class Recorder:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is held. Raises StoreError: a result that can't be kept is a failure, not a log line."""
+        """Hand over what is held. Raises StoreError: a result that can't be kept is a failure, not a log line."""
         if self._results:
             name = f"{self._folder}/{self._writer}-{self._number}"
             if self._samples:
-                self._put(f"raw/{name}.parquet", _encode_samples(self._samples))
-            self._put(f"results/{name}{SEGMENT_SUFFIX}", encode_segment(self._header, self._results))
+                self._keeper.keep(f"raw/{name}.parquet", _encode_samples(self._samples))
+            self._keeper.keep(f"results/{name}{SEGMENT_SUFFIX}", encode_segment(self._header, self._results))
             self._results, self._samples, self._number = [], [], next(_numbers)
         self._flushed = time.monotonic()
-
-    def _put(self, key: str, data: bytes) -> None:
-        # Taken is fine if it is by ourselves: a write whose answer was lost, or that was interrupted.
-        if not self._home.put_new(key, data) and self._home.get(key) != data:
-            raise StoreError(
-                f"{self._home.url}/{key} is there already, and is not ours",
-                remedy="Two writers have one name: AICSWEEP_POD must be the pod's own uid.",
-            )
 
 
 def _encode_samples(samples: Sequence[tuple[str, int, stats.Samples]]) -> bytes:

@@ -30,6 +30,7 @@ from runner import (
     plan,
     process,
     scratch,
+    spool,
 )
 from runner.backends import Capacity
 from runner.build import Answers, Made
@@ -160,6 +161,7 @@ def measure(orders: Orders, root: Store) -> tuple[int, Message]:
         return EXIT_OK, {"done": 0, "failed": 0}
     _check_node(orders.node, current.node(number), number)
     place = _with_devices(_place(orders, root, current.sweep))
+    spool.adopt(place.home, place.reporter.say)
     tallies = []
     with inflight.begin(place.home, orders.plan, f"{number:05d}", orders.pod) as attempt:
         known = attempts.known(place.home, f"results/{orders.plan}/{number:05d}") if attempt.earlier else {}
@@ -212,6 +214,8 @@ def _asked_to_end(number: int, frame: FrameType | None) -> None:
 
 def _place(orders: Orders, root: Store, sweep: Sweep) -> Workplace:
     backend = backends.load(sweep.spec.backend)
+    lines = Lines()
+    root.tell(lines.say)
     # Where the CPU is the device, that of this pod says nothing of a measure pod's.
     elsewhere = orders.cores and backend.COMPILES_ON == "target"
     return Workplace(
@@ -220,7 +224,7 @@ def _place(orders: Orders, root: Store, sweep: Sweep) -> Workplace:
         root,
         orders.prefix,
         scratch.artifact_cache(),
-        Lines(),
+        lines,
         node=orders.node,
         writer=orders.pod,
         capacity=Capacity(orders.cores, "cores of a measure pod") if elsewhere else None,

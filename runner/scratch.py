@@ -11,10 +11,15 @@ from pathlib import Path
 from runner.errors import Infrastructure
 
 
+def cache() -> Path:
+    """This user's folder for what may be thrown away, but for what waits in its `spool`."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "aicsweep"
+
+
 def artifact_cache() -> Path:
     """Where this user's copies of artefacts lie."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "aicsweep" / "artifacts"
+    return cache() / "artifacts"
 
 
 @contextlib.contextmanager

@@ -27,14 +27,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from runner.bucket import Bucket
 from runner.errors import StoreError
+from runner.folder import UNFINISHED, read_file, write_file
 from runner.store_errors import NotFound, Where, translate
 from runner.store_places import Place, is_key, place_of
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
+
+T = TypeVar("T")
 
 __all__ = ["Listed", "NotFound", "Store", "is_key", "open_store"]
 
@@ -44,8 +48,6 @@ _READERS = 16
 _PART_BYTES = 8 * 1024 * 1024
 _PARTS = 4
 
-# No key has it: what a killed writer leaves in a folder is neither listed nor read.
-_UNFINISHED = "#"
 _PROBE_KEY = ".probe/aicsweep"
 _PROBE = b"Written by aicsweep at the start of a run, to see whether it may. Can be deleted.\n"
 
@@ -95,12 +97,12 @@ class Store:
     def get(self, key: str) -> bytes:
         """An object's bytes. Raises NotFound."""
         path, folder = self._path(key), self._place.folder
-        with self._errors("read", key):
-            if folder is not None:
+        if folder is not None:
+            with self._errors("read", key):
                 # Nine times obstore's rate for small files: no way through another thread. And no Path
                 # of each: they cost as much as reading.
-                return _read_local(os.path.join(folder, path))
-            return self._get(self._reader(), key)
+                return read_file(os.path.join(folder, path))
+        return self._ask("read", key, lambda: self._get(self._reader(), key))
 
     def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Key and bytes of each object, in the order asked for; a few are read ahead. Raises NotFound."""
@@ -126,12 +128,15 @@ class Store:
         import obstore
 
         path, local = self._path(key), self.local_path(key)
-        with self._errors("write", key):
+
+        def write() -> None:
             writer = self._writer()
             if local is not None:
-                _write_local(local, lambda file: file.write_bytes(data), new=False)
+                write_file(local, lambda file: file.write_bytes(data), new=False)
             else:
                 obstore.put(writer, path, data, chunk_size=_PART_BYTES, max_concurrency=_PARTS)
+
+        self._ask("write", key, write)
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Write an object unless the key is taken; False if it was, and nothing is changed.
@@ -140,11 +145,23 @@ class Store:
         try: compare contents if that matters. On S3 False can also be a writer that fails later.
         """
         local = self.local_path(key)
-        with self._errors("write", key):
+
+        def write() -> bool:
             writer = self._writer()
             if local is not None:
-                return _write_local(local, lambda file: file.write_bytes(data), new=True)
+                return write_file(local, lambda file: file.write_bytes(data), new=True)
             return self._put_new(writer, key, data)
+
+        return self._ask("write", key, write)
+
+    def keep(self, key: str, data: bytes) -> None:
+        """`put_new` for a key that is this writer's own: taken is fine if it is by the same bytes, as after a
+        write whose answer was lost. Raises StoreError where it is not."""
+        if not self.put_new(key, data) and self.get(key) != data:
+            raise StoreError(
+                f"{self.url}/{key} is there already, and is not ours",
+                remedy="Two writers have one name: AICSWEEP_POD must be the pod's own uid.",
+            )
 
     def exists(self, key: str) -> bool:
         """Whether there is an object of this key."""
@@ -155,8 +172,7 @@ class Store:
             with self._errors("read", key):
                 return local.is_file()
         try:
-            with self._errors("read", key):
-                obstore.head(self._reader(), path)
+            self._ask("read", key, lambda: obstore.head(self._reader(), path))
         except NotFound:
             return False
         return True
@@ -167,30 +183,36 @@ class Store:
 
         path = self._path(prefix) if prefix else self._prefix
         skipped = len(self._prefix) + 1 if self._prefix else 0
-        with self._errors("list", prefix):
-            listed = [
-                Listed(item["path"][skipped:], item["size"], item["last_modified"])
-                for some in obstore.list(self._reader(), path, chunk_size=1000)
-                for item in some
-                if is_key(item["path"])
-            ]
-        return sorted(listed, key=lambda item: item.key)
+        listed: dict[str, Listed] = {}
+
+        def go_on() -> None:
+            """From the last key on: of a store in trouble, twenty pages in a row may never come."""
+            for some in obstore.list(self._reader(), path, offset=max(listed, default=None), chunk_size=1000):
+                for item in some:
+                    if is_key(at := item["path"]):
+                        listed[at] = Listed(at[skipped:], item["size"], item["last_modified"])
+
+        self._ask("list", prefix, go_on)
+        return sorted(listed.values(), key=lambda item: item.key)
 
     def folders(self, prefix: str = "") -> builtins.list[str]:
         """Names of the folders directly below `prefix`, sorted: first segments of the keys that go on."""
         import obstore
 
         path = self._path(prefix) if prefix else self._prefix
-        with self._errors("list", prefix):
+
+        def folders_there() -> builtins.list[str]:
             reader = self._reader()
             found = obstore.list_with_delimiter(reader, path)["common_prefixes"]
             # A folder of a file system stays when it holds no object, as after a killed writer.
-            folders = [
+            return [
                 folder
                 for folder in found
                 if self._place.folder is None
                 or any(is_key(item["path"]) for some in obstore.list(reader, folder) for item in some)
             ]
+
+        folders = self._ask("list", prefix, folders_there)
         names = (folder.rstrip("/").rsplit("/", 1)[-1] for folder in folders)
         return sorted(name for name in names if is_key(name))
 
@@ -201,7 +223,7 @@ class Store:
 
         for key in keys:
             # What was listed as litter is no key.
-            name, mark, rest = key.partition(_UNFINISHED)
+            name, mark, rest = key.partition(UNFINISHED)
             path, local = self._path(name), self.local_path(name)
             with self._errors("delete", key):
                 if local is not None:
@@ -218,11 +240,11 @@ class Store:
         root = folder / self._prefix if self._prefix else folder
         found = []
         with self._errors("list", ""):
-            for path in sorted(root.rglob(f"*{_UNFINISHED}*")):
+            for path in sorted(root.rglob(f"*{UNFINISHED}*")):
                 key = path.relative_to(root).as_posix()
                 with suppress(FileNotFoundError):
                     state = path.stat()
-                    if is_key(key.partition(_UNFINISHED)[0]) and path.is_file():
+                    if is_key(key.partition(UNFINISHED)[0]) and path.is_file():
                         modified = datetime.fromtimestamp(state.st_mtime, UTC)
                         found.append(Listed(key, state.st_size, modified))
         return found
@@ -234,12 +256,15 @@ class Store:
         target, local = self._path(key), self.local_path(key)
         if not path.is_file():
             raise StoreError(f"can't upload {path} to {Where(self.url, key)}: there is no such file")
-        with self._errors("write", key):
+
+        def write() -> None:
             writer = self._writer()
             if local is not None:
-                _write_local(local, lambda file: shutil.copyfile(path, file), new=False)
+                write_file(local, lambda file: shutil.copyfile(path, file), new=False)
             else:
                 obstore.put(writer, target, path, chunk_size=_PART_BYTES, max_concurrency=_PARTS)
+
+        self._ask("write", key, write)
 
     def download(self, key: str, path: Path) -> None:
         """Write an object of any size to the file `path`, whole or not at all. Raises NotFound."""
@@ -256,11 +281,50 @@ class Store:
             temporary.unlink(missing_ok=True)
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """An object's bytes in pieces, whatever its size. Raises NotFound."""
+        """An object's bytes in pieces, whatever its size; goes on where it was cut off. Raises NotFound."""
         import obstore
 
+        done, parts = 0, None
+
+        def next_part() -> bytes | None:
+            nonlocal parts
+            if parts is None:
+                options: obstore.GetOptions = {"range": {"offset": done}} if done else {}
+                parts = iter(
+                    obstore.get(self._reader(), self._path(key), options=options).stream(_PART_BYTES)
+                )
+            try:
+                part = next(parts, None)
+            except BaseException:
+                parts = None
+                raise
+            return None if part is None else bytes(part)
+
+        while (part := self._ask("read", key, next_part)) is not None:
+            done += len(part)
+            yield part
+
+    @property
+    def endpoint(self) -> str:
+        """S3's endpoint; "" of other places, and before the first request."""
+        return self._place.endpoint
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a network lies between."""
+        return self._place.patience is not None
+
+    def tell(self, say: Callable[[str], object]) -> None:
+        """From now on `say` is told when the store is away and waited for, and when it is back."""
+        if self._place.patience is not None:
+            self._place.patience.say = say
+
+    def link(self, key: str, seconds: int) -> str | None:
+        """A URL under which whoever has it may read the object for `seconds`; None of a place that has no such."""
+        if not isinstance(self._place, Bucket):
+            return None
         with self._errors("read", key):
-            yield from map(bytes, obstore.get(self._reader(), self._path(key)).stream(_PART_BYTES))
+            return self._place.link(self._path(key), seconds)
 
     def local_path(self, key: str) -> Path | None:
         """Where the object (or folder of objects) lies on this host; None unless the store is a folder.
@@ -291,7 +355,10 @@ class Store:
         with self._errors("write", _PROBE_KEY):
             overwritten = self._put_new(store, _PROBE_KEY, _PROBE)
         if overwritten:
-            remedy = "aicsweep needs it. Current AWS S3, MinIO, Ceph, SeaweedFS and R2 have it."
+            remedy = (
+                "Without it two writers of one key overwrite each other: a result could be lost, and an artefact"
+                " be another than its manifest says. Current AWS S3, MinIO, Ceph, SeaweedFS and R2 have it."
+            )
             raise StoreError(
                 f"{self.url} ignores put-if-absent (If-None-Match) and overwrites", remedy=remedy
             )
@@ -334,6 +401,16 @@ class Store:
             return False
         return True
 
+    def _ask(self, doing: str, key: str, work: Callable[[], T]) -> T:
+        """What `work` asks of the place, again while that is away."""
+
+        def once() -> T:
+            with self._errors(doing, key):
+                return work()
+
+        patience = self._place.patience
+        return once() if patience is None else patience.ask(once)
+
     @contextmanager
     def _errors(self, doing: str, key: str) -> Iterator[None]:
         """The border: nothing foreign gets past it."""
@@ -343,37 +420,3 @@ class Store:
             yield
         except (BaseError, OSError) as error:
             raise translate(error, doing, Where(self.url, key, self._place.endpoint)) from error
-
-
-def _read_local(path: str) -> bytes:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.readall()
-    except (IsADirectoryError, NotADirectoryError) as error:
-        # To S3 these are keys nobody has written.
-        raise FileNotFoundError(path) from error
-
-
-def _write_local(path: Path, write: Callable[[Path], object], *, new: bool) -> bool:
-    """Let `write` make a file of a folder store, whole or not at all; with `new` only where there is none
-    (else False).
-
-    By hand, at seven times obstore's rate for small files: no way through another thread.
-    """
-    temporary = path.with_name(f"{path.name}{_UNFINISHED}{uuid.uuid4().hex}")
-    try:
-        try:
-            write(temporary)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write(temporary)
-        if not new:
-            temporary.replace(path)
-            return True
-        try:
-            path.hardlink_to(temporary)
-        except FileExistsError:
-            return False
-        return True
-    finally:
-        temporary.unlink(missing_ok=True)

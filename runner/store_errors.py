@@ -1,6 +1,9 @@
 """The border to obstore, botocore and the operating system: their errors become StoreError here.
 
-    store, store_places --(foreign error, where, doing)--> `translate` --> StoreError | NotFound
+    store, store_places --(foreign error, where, doing)--> `translate` --> StoreError
+                                                                          |- NotFound   no such object
+                                                                          `- Away       asking again may help
+                                                                             `- Expired with other credentials
 
 obstore's texts hold the server's whole answer and a debug dump of the request; none of that
 is shown. Only an error number, an S3 error code and a status are taken from them, and decide
@@ -19,6 +22,14 @@ from runner.errors import StoreError
 
 class NotFound(StoreError):
     """There is no object of this key."""
+
+
+class Away(StoreError):
+    """No answer, or none for now: the same request may go through later."""
+
+
+class Expired(Away):
+    """The credentials were good once: what gives them may have new ones."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,8 @@ _S3_CODES = {
     "InvalidAccessKeyId": ("the access key is not known to the store", _CHECK_CREDENTIALS),
     "SignatureDoesNotMatch": ("the secret key is wrong", _CHECK_CREDENTIALS),
     "ExpiredToken": ("the session token has expired", "Sign in again, or renew AWS_SESSION_TOKEN."),
+    "ExpiredTokenException": ("the session token has expired", "Sign in again, or renew AWS_SESSION_TOKEN."),
+    "TokenRefreshRequired": ("the session token has expired", "Sign in again, or renew AWS_SESSION_TOKEN."),
     "InvalidToken": ("the session token is not valid", "Sign in again, or renew AWS_SESSION_TOKEN."),
     "RequestTimeTooSkewed": ("this host's clock is wrong", "Set the clock; S3 allows 15 minutes."),
     "PermanentRedirect": ("the bucket is in another region", _CHECK_REGION),
@@ -70,12 +83,15 @@ _S3_CODES = {
     "IllegalLocationConstraintException": ("the bucket is in another region", _CHECK_REGION),
     "NotImplemented": (
         "the store can't do conditional writes (If-None-Match)",
-        "aicsweep needs put-if-absent: use a store that has it (AWS S3, MinIO, Ceph, SeaweedFS, R2).",
+        "Without them a result could be overwritten: use a store that has them (AWS S3, MinIO, Ceph, SeaweedFS, R2).",
     ),
     "QuotaExceeded": ("the store's quota is used up", "Raise the quota, or free some space."),
     "XMinioStorageFull": ("the store is full", "Free some space in the store."),
     "SlowDown": ("the store asks to slow down", "Try again later."),
 }
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+# Too many requests, and the server's own trouble; 501 and 507 are for good.
+_AWAY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 # The same for a status without a code: HEAD has no body, and proxies answer in their own words.
 _S3_STATUS_CODES = {
@@ -84,6 +100,9 @@ _S3_STATUS_CODES = {
     501: "NotImplemented",
     507: "QuotaExceeded",
 }
+
+# Certificates and protocols don't mend themselves while one waits.
+_FOR_GOOD = frozenset({"UnknownIssuer", "ertificate", "InvalidContentType"})
 
 # What obstore's debug dump says of a request that got no answer -> in words. Most specific first.
 _NO_ANSWER = (
@@ -108,23 +127,32 @@ def translate(error: Exception, doing: str, where: Where) -> StoreError:
         return StoreError(
             f"can't {doing} {where}: {os.strerror(number)}", remedy=_ERRNO_REMEDIES.get(number, "")
         )
+    status = _status(text)
+    away = Expired if code in _EXPIRED else Away if status in _AWAY_STATUSES else StoreError
     if code in _S3_CODES:
         reason, remedy = _S3_CODES[code]
-        return StoreError(f"can't {doing} {where}: {reason}", remedy=remedy)
+        return away(f"can't {doing} {where}: {reason}", remedy=remedy)
+    if away is not StoreError:
+        reason = f"the store is in trouble (status {status}{f', {code}' if code else ''})"
+        return away(
+            f"can't {doing} {where}: {reason}", remedy="Try again later; the store's log has the cause."
+        )
     if "error sending request" in text or "HTTP error" in text:
-        return unreachable(where, doing, next((words for mark, words in _NO_ANSWER if mark in text), ""))
+        mark, words = next((found for found in _NO_ANSWER if found[0] in text), ("", ""))
+        return unreachable(where, doing, words, for_good=mark in _FOR_GOOD)
     if type(error).__name__ == "UnauthenticatedError":
-        return StoreError(f"can't {doing} {where}: no valid credentials", remedy=_CHECK_CREDENTIALS)
+        return Expired(f"can't {doing} {where}: no valid credentials", remedy=_CHECK_CREDENTIALS)
     if isinstance(error, FileNotFoundError):
         remedy = "Correct results.url or the endpoint (AWS_ENDPOINT_URL)."
         return StoreError(f"can't {doing} {where}: the store knows no such bucket", remedy=remedy)
     return StoreError(f"can't {doing} {where}: {first_line(text)}")
 
 
-def unreachable(where: Where, doing: str, reason: str) -> StoreError:
-    """No answer from the store's endpoint; `reason` in words or ""."""
+def unreachable(where: Where, doing: str, reason: str, *, for_good: bool = False) -> StoreError:
+    """No answer from the store's endpoint; `reason` in words or "". An Away, unless it is `for_good`."""
     why = f" ({reason})" if reason else ""
-    return StoreError(
+    kind = StoreError if for_good else Away
+    return kind(
         f"can't {doing} {where}: the endpoint {where.endpoint} can't be reached{why}",
         remedy="Check AWS_ENDPOINT_URL (http or https, host, port), the network, and AWS_CA_BUNDLE.",
     )
@@ -153,5 +181,10 @@ def _s3_code(text: str) -> str:
     """S3's error code out of the answer's body, else one that stands for its status, else ""."""
     if found := re.search(r"<Code>(\w+)</Code>", text):
         return found.group(1)
-    status = re.search(r"status code: (\d{3})", text)
-    return _S3_STATUS_CODES.get(int(status.group(1)), "") if status else ""
+    return _S3_STATUS_CODES.get(_status(text), "")
+
+
+def _status(text: str) -> int:
+    """The answer's HTTP status, or 0."""
+    found = re.search(r"status code: (\d{3})", text)
+    return int(found.group(1)) if found else 0

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from runner import keys, merge
 from runner.artifacts import digest_file
+from runner.errors import StoreError
 from runner.plan import Plan
 from runner.store import NotFound, Store
 from runner.views import default_view, to_markdown, write_csv
@@ -112,6 +113,17 @@ def merged_segments(home: Store, at: str) -> set[str]:
         return set(listed)
     columns = pq.read_table(io.BytesIO(home.get(f"{at}/{listed['file']}")), columns=["key"])
     return set(columns["key"].to_pylist())
+
+
+def links(home: Store, seconds: int) -> list[str]:
+    """URLs of the current table's files that anybody may read for so long, or until our own credentials expire.
+    Raises NotFound where there is no table, StoreError where the store is no bucket."""
+    at = orjson.loads(home.get(CURRENT))["table"]
+    found = [home.link(f"{at}/{name}", seconds) for name in ("table.csv", "table.parquet")]
+    urls = [url for url in found if url is not None]
+    if not urls:
+        raise StoreError(f"{home.url} has no links: it is not on S3", remedy="Copy table.csv from there.")
+    return urls
 
 
 def find_sweeps(root: Store, prefix: str = "") -> list[str]:

@@ -1,6 +1,6 @@
-"""A process that has imported all a pod needs and forks pods: run as `python -m tests.pod_server`.
+"""A process that has imported all `aicsweep` needs and forks it: run as `python -m tests.pod_server`.
 
-A line of JSON in, one out: {"stage", "environment", "log"} starts a pod and answers its pid; {"wait": pid}
+A line of JSON in, one out: {"arguments", "environment", "log"} starts one and answers its pid; {"wait": pid}
 answers its exit code once it has ended (negative: the signal), {"poll": pid} at once (null: it runs).
 """
 
@@ -12,6 +12,8 @@ import signal
 import sys
 import traceback
 
+import boto3
+import obstore.auth.boto3
 import obstore.store
 import pandas
 import scipy.stats
@@ -21,7 +23,7 @@ import runner.pod
 import runner.tables
 
 # Imported here so that no pod has to.
-PRELOADED = (obstore.store, pandas, scipy.stats, runner.pod, runner.tables)
+PRELOADED = (boto3, obstore.auth.boto3, obstore.store, pandas, scipy.stats, runner.pod, runner.tables)
 
 
 def serve() -> None:
@@ -29,8 +31,8 @@ def serve() -> None:
     ended: dict[int, int] = {}
     for line in sys.stdin:
         order = json.loads(line)
-        if "stage" in order:
-            answer = os.fork() or _pod(order["stage"], order["environment"], order["log"])
+        if "arguments" in order:
+            answer = os.fork() or _run(order["arguments"], order["environment"], order["log"])
             started.add(answer)
         else:
             pid = order.get("wait") or order["poll"]
@@ -45,15 +47,15 @@ def serve() -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _pod(stage: str, environment: dict[str, str], log: str) -> int:
-    """In the child: what the command does in a pod; never returns."""
+def _run(arguments: list[str], environment: dict[str, str], log: str) -> int:
+    """In the child: what the command does; never returns."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["aicsweep", "pod", stage]
+    sys.argv = ["aicsweep", *arguments]
     code = 70
     try:
         runner.cli.main()

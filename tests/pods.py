@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,14 +52,13 @@ class Ended:
     log: str
 
 
-class Pod:
-    """A pod that runs."""
+class Program:
+    """`aicsweep` that runs, with a log for all it says."""
 
-    def __init__(self, folder: Path, stage: str, environment: Mapping[str, str]) -> None:
-        folder.mkdir(parents=True)
-        self._message, self._log = folder / "message", folder / "log"
-        full = {**os.environ, **environment, "AICSWEEP_TERMINATION_LOG": str(self._message)}
-        self._pid: int = _ask({"stage": stage, "environment": full, "log": str(self._log)})
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self._log = log
+        full = {**os.environ, **environment}
+        self._pid: int = _ask({"arguments": list(arguments), "environment": full, "log": str(log)})
 
     def wait_for(self, words: str) -> None:
         """Until its log holds `words`."""
@@ -69,19 +68,38 @@ class Pod:
             assert time.monotonic() < deadline, self.log
             time.sleep(0.01)
 
-    def terminate(self) -> None:
-        """SIGTERM, as the kubelet sends it. (Its pid is its own until it was waited for.)"""
-        os.kill(self._pid, signal.SIGTERM)
+    def signal(self, number: signal.Signals) -> None:
+        """(Its pid is its own until it was waited for.)"""
+        os.kill(self._pid, number)
 
-    def end(self) -> Ended:
+    def code(self) -> int:
+        """Its exit code, once it has ended; negative: the signal."""
         code: int = _ask({"wait": self._pid})
-        text = self._message.read_text() if self._message.exists() else None
-        assert text is None or len(text.encode()) <= 1024
-        return Ended(code, None if text is None else json.loads(text), self.log)
+        return code
 
     @property
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
+
+
+class Pod(Program):
+    """A pod that runs."""
+
+    def __init__(self, folder: Path, stage: str, environment: Mapping[str, str]) -> None:
+        folder.mkdir(parents=True)
+        self._message = folder / "message"
+        full = {**environment, "AICSWEEP_TERMINATION_LOG": str(self._message)}
+        super().__init__(["pod", stage], full, folder / "log")
+
+    def terminate(self) -> None:
+        """SIGTERM, as the kubelet sends it."""
+        self.signal(signal.SIGTERM)
+
+    def end(self) -> Ended:
+        code = self.code()
+        text = self._message.read_text() if self._message.exists() else None
+        assert text is None or len(text.encode()) <= 1024
+        return Ended(code, None if text is None else json.loads(text), self.log)
 
 
 class Cluster:

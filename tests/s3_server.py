@@ -25,12 +25,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tests.ports import free_ports
 
 ADMIN_KEY, READER_KEY, SECRET_KEY = "testadmin", "testreader", "testsecret"
+# The administrator's next key, for credentials that are renewed.
+SECOND_KEY = "testadmin2"
 
 _IDENTITIES = {
     "identities": [
         {
             "name": "admin",
-            "credentials": [{"accessKey": ADMIN_KEY, "secretKey": SECRET_KEY}],
+            "credentials": [{"accessKey": key, "secretKey": SECRET_KEY} for key in (ADMIN_KEY, SECOND_KEY)],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         },
         {
