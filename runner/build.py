@@ -7,14 +7,12 @@ the files fetches them. `building` makes both in threads while cards measure; po
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from runner import artifacts, keys, labels, process, schedule
+from runner import artifacts, keys, labels, process, schedule, scratch
 from runner.artifacts import Artifact
 from runner.backends import Exporter, ExportReport
 from runner.errors import Infeasible, Interrupted, PointFailed
@@ -183,9 +181,9 @@ def _exported(place: Workplace, exporter: Exporter, request: ExportRequest) -> t
     found = artifacts.find(place.root, EXPORT, key)
     if found is not None:
         return found, "already there"
-    with tempfile.TemporaryDirectory(prefix="aicsweep-export-") as folder:
-        report = exporter.export(request, Path(folder))
-        made = artifacts.publish(place.root, EXPORT, key, Path(folder), asdict(report), place.cache)
+    with scratch.temporary() as folder:
+        report = exporter.export(request, folder)
+        made = artifacts.publish(place.root, EXPORT, key, folder, asdict(report), place.cache)
         return made, "exported"
 
 
@@ -215,9 +213,9 @@ def _binary(place: Workplace, task: Task, graph: Artifact) -> tuple[Artifact, st
         raise Infeasible("compile", str(known["reason"]), str(known["message"]))
     local = artifacts.fetch(place.root, graph, place.cache)
     try:
-        with tempfile.TemporaryDirectory(prefix="aicsweep-compile-") as folder:
-            place.backend.compile(task.cell, local / "model.onnx", Path(folder))
-            made = artifacts.publish(place.root, "binary", key, Path(folder), asdict(task.cell), place.cache)
+        with scratch.temporary() as folder:
+            place.backend.compile(task.cell, local / "model.onnx", folder)
+            made = artifacts.publish(place.root, "binary", key, folder, asdict(task.cell), place.cache)
             return made, "compiled"
     except Infeasible as verdict:
         facts = {"reason": verdict.reason, "message": verdict.message}

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from runner.errors import Infrastructure
+
+_PREFIX = "aicsweep-scratch-"
+# A folder is made a moment before it is locked.
+_LITTER_AFTER_S = 60.0
 
 
 def cache() -> Path:
@@ -51,3 +59,35 @@ def fresh(path: Path) -> Path:
     with writing(path):
         path.mkdir(parents=True)
     return path
+
+
+@contextlib.contextmanager
+def temporary() -> Iterator[Path]:
+    """An empty folder for a piece of work, removed after it. What killed processes left is removed before a
+    process makes its first: a folder in use is locked, and the kernel unlocks those of the dead."""
+    root = Path(tempfile.gettempdir())
+    _remove_litter(root)
+    with writing(root):
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
+        lock = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield path
+    finally:
+        os.close(lock)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@functools.cache
+def _remove_litter(root: Path) -> None:
+    """Once a process. Others' folders, and those that can't be looked at, stay."""
+    for path in root.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                found = os.fstat(lock)
+                if found.st_uid == os.getuid() and time.time() - found.st_mtime > _LITTER_AFTER_S:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(lock)

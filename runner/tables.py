@@ -7,9 +7,7 @@ then current.json is swapped. `verify` holds all of it to the segments.
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from runner import keys, merge
+from runner import keys, merge, scratch
 from runner.artifacts import digest_file
 from runner.errors import StoreError
 from runner.plan import Plan
@@ -44,8 +42,8 @@ def publish(
     """Write the table's files and make it the current one; returns its folder in the store. `facts` are
     further fields of the manifest."""
     sweep = plan.header["sweep"]
-    with tempfile.TemporaryDirectory(prefix="aicsweep-table-") as folder:
-        parquet, csv = Path(folder, "table.parquet"), Path(folder, "table.csv")
+    with scratch.temporary() as folder:
+        parquet, csv = folder / "table.parquet", folder / "table.csv"
         text = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
         pq.write_table(table, parquet, compression="zstd", use_dictionary=text, row_group_size=ROW_GROUP)
         with csv.open("wb") as file:

@@ -14,12 +14,12 @@ import os
 import pickle
 import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from runner import scratch
 from runner.backends import ExportReport
 from runner.catalogue import HUGGING_FACE, ONNX
 from runner.errors import AicsweepError, BadInput, PointFailed, Problem
@@ -50,8 +50,8 @@ class Workers:
         }
 
     def export(self, request: ExportRequest, folder: Path) -> ExportReport:
-        with tempfile.TemporaryDirectory(prefix="aicsweep-worker-") as scratch:
-            log, answer = Path(scratch) / "log", Path(scratch) / "answer"
+        with scratch.temporary() as files:
+            log, answer = files / "log", files / "answer"
             worker = self._context.Process(target=_work, args=(request, folder, log, answer), daemon=True)
             worker.start()
             try:

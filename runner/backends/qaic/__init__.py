@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -95,8 +94,6 @@ def open_bench(device: Device) -> Iterator[Bench]:
     from runner.backends.qaic import bench, locks
 
     found = sdk.find()
-    with locks.held(bench.lock_name(device.target), f"card {device.id}", limit_s=bench.LOCK_S):
-        with scratch.writing(Path("the temporary folder")):
-            folder = tempfile.TemporaryDirectory(prefix="aicsweep-run-", ignore_cleanup_errors=True)
-        with folder as path:
-            yield bench.CardBench(found, device, Path(path), bench.Limits())
+    lock = locks.held(bench.lock_name(device.target), f"card {device.id}", limit_s=bench.LOCK_S)
+    with lock, scratch.temporary() as folder:
+        yield bench.CardBench(found, device, folder, bench.Limits())
