@@ -17,6 +17,7 @@ from runner.measure import Recorder, unmeasured
 from runner.plan import Plan, Task
 from runner.result import MISSING
 from runner.store import Store
+from runner.suspects import item_of
 from runner.workplace import Workplace
 
 
@@ -58,16 +59,6 @@ def compiled(
     return Made(exports, answers)
 
 
-def in_groups(tasks: Sequence[Task], attempt: Attempt) -> list[list[Task]]:
-    """The tasks in the order of groups to measure: those first of which nothing was in flight when an attempt
-    ended, then each other by itself, since what dies beside it on another device is not to blame."""
-    suspects = [task for task in tasks if {task.slot, task.binary, task.export} & attempt.seen.keys()]
-    slots = {task.slot for task in suspects}
-    clean = [task for task in tasks if task.slot not in slots]
-    alone = [[task] for task in attempt.in_order(suspects, lambda task: task.slot)]
-    return [clean, *alone] if clean else alone
-
-
 def known(home: Store, folder: str) -> dict[str, str]:
     """Slots that need not be measured again in this plan, with their status; `missing` ones do."""
     past = merge.past_of(engine.read_results(home, folder))
@@ -83,7 +74,11 @@ def record_deadly(place: Workplace, current: Plan) -> None:
     for number, tasks in current.by_lot().items():
         with Recorder(place.home, current, number, place.writer, {}, place.node) as recorder:
             for task in tasks:
-                for stage, item in (("export", task.export), ("compile", task.binary), ("run", task.slot)):
+                for stage, item in (
+                    ("export", task.export),
+                    ("compile", task.binary),
+                    ("run", item_of(task)),
+                ):
                     if task.slot not in done and item in deaths:
                         for _ in range(deaths[item]):
                             recorder.add(unmeasured(task, inflight.killed(stage, deaths[item])))

@@ -26,6 +26,7 @@ from runner.result import FAILED, INFEASIBLE, OK, Result
 from runner.schedule import Lot, Schedule
 from runner.spec import EVERY_DEVICE
 from runner.spool import Spool
+from runner.suspects import item_of
 from runner.workplace import Workplace
 
 NOT_EXPORTED, NOT_COMPILED, DEVICE_ABSENT = "not-exported", "not-compiled", "device-absent"
@@ -71,7 +72,7 @@ def measure(
         board = Board(Schedule(as_scheduled(place, lots), cards(place)))
     first = {task.slot for task in canary}
     with spool.opened(place.home, place.reporter.say) as spooled:
-        work = _Work(place, current, made, lots, attempt or Attempt(), first, board, spooled)
+        work = _Work(place, current, made, lots, attempt or place.attempt, first, board, spooled)
         if beside:
             work.tools["beside"] = beside
         if place.sweep.spec.placement == EVERY_DEVICE:
@@ -180,10 +181,11 @@ class _Work:
         return Recorder(keeper, self.current, number, place.writer, self.tools, place.node)
 
     def _results(self, bench: Bench, task: Task, recorder: Recorder, shelf: _Shelf) -> Sequence[Result]:
-        """The task's result; where pods died with it, one for each of them."""
-        verdict = self.attempt.verdict(task.slot, "run")
+        """The task's result; where pods or runs died with it, one for each of them."""
+        item = item_of(task)
+        verdict = self.attempt.verdict(item, "run")
         if verdict is not None:
-            return [unmeasured(task, verdict)] * self.attempt.deaths(task.slot)
+            return [unmeasured(task, verdict)] * self.attempt.deaths(item)
         if self.attempt.careful:
             # What is done must be in the store before a marker says that the next is in flight.
             recorder.flush()
@@ -191,7 +193,7 @@ class _Work:
                 self._spool.settle()
         else:
             recorder.flush_if_due()
-        with self.attempt.flying(task.slot):
+        with self.attempt.flying(item):
             result, windows = _measured(bench, task, self.made, shelf)
         recorder.keep_samples(task.slot, windows)
         return [result]

@@ -31,6 +31,7 @@ from runner import (
     process,
     scratch,
     spool,
+    suspects,
 )
 from runner.backends import Capacity
 from runner.build import Answers, Made
@@ -165,7 +166,7 @@ def measure(orders: Orders, root: Store) -> tuple[int, Message]:
     tallies = []
     with inflight.begin(place.home, orders.plan, f"{number:05d}", orders.pod) as attempt:
         known = attempts.known(place.home, f"results/{orders.plan}/{number:05d}") if attempt.earlier else {}
-        for some in attempts.in_groups([task for task in tasks if task.slot not in known], attempt):
+        for some in suspects.in_groups([task for task in tasks if task.slot not in known], attempt):
             made = _made(orders, place, current, some, attempt)
             tallies.append(engine.measure(place, current, made, {number: some}, attempt=attempt))
         good = sum(tally.count(OK, INFEASIBLE) for tally in tallies)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from runner import keys, lut, plan, provenance
 from runner.backends import Backend, Capacity, Device, host_cpu
+from runner.inflight import Attempt
 from runner.spec import EVERY_DEVICE, EVERY_NODE, Sweep
 from runner.store import Store
 
@@ -49,6 +50,8 @@ class Workplace:
     capacity: Capacity | None = None
     cores: int = field(default_factory=lambda: cores_here())
     lut_table: lut.LutTable = field(default_factory=lut.shipped)
+    # What earlier runs on this machine died with; a pod's lot has an attempt of its own.
+    attempt: Attempt = field(default_factory=Attempt)
 
     @property
     def home(self) -> Store:
