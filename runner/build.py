@@ -110,6 +110,9 @@ class _Builder:
                 if build.kind == EXPORT:
                     there = isinstance(self._exported(build.id), Artifact)
                     self._board.built(build, there=there)
+                elif (verdict := self._place.attempt.verdict(build.id, "compile")) is not None:
+                    self.binaries[build.id] = verdict
+                    self._board.built(build)
                 else:
                     answer = self._compiled(build)
                     again = isinstance(answer, PointFailed) and answer.reason == KILLED
@@ -130,18 +133,21 @@ class _Builder:
 
     def _exported(self, name: str) -> Answer | None:
         if self.exporter is not None:
-            request = self._requests[name].export_request
-            self.exports[name] = _graph(self._place, self.exporter, request)
+            attempt, request = self._place.attempt, self._requests[name].export_request
+            verdict = attempt.verdict(name, EXPORT)
+            with attempt.flying(name):
+                self.exports[name] = verdict or _graph(self._place, self.exporter, request)
         return self.exports.get(name)
 
     def _compiled(self, build: Build) -> Answer:
         """The answer; one that memory ran out for is not its last word unless it was alone."""
-        task = self.by_binary[build.id]
+        attempt, task = self._place.attempt, self.by_binary[build.id]
         graph = self.exports[task.export]
         assert isinstance(graph, Artifact)
         answer: Answer
         try:
-            answer, outcome = _binary(self._place, task, graph)
+            with attempt.flying(build.id):
+                answer, outcome = _binary(self._place, task, graph)
         except PointFailed as failure:
             answer, outcome = failure, f"{failure.verdict}: {failure.reason}"
             if failure.reason == KILLED:

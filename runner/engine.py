@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from runner import admission, again, devices, ledger, merge, plan, schedule, spool
+from runner import admission, again, devices, inflight, ledger, merge, plan, schedule, spool
 from runner.build import Made, building, compile_, export, report_of, requests_of
 from runner.errors import (
     EXIT_INFRASTRUCTURE,
@@ -21,6 +21,7 @@ from runner.errors import (
     EXIT_SLOTS_FAILED,
     counted,
 )
+from runner.inflight import Attempt
 from runner.lots import Tally, as_scheduled, cards, measure
 from runner.overlap import Board
 from runner.plan import Plan, Task
@@ -28,6 +29,7 @@ from runner.result import FAILED, INFEASIBLE, MISSING, OK
 from runner.schedule import Schedule
 from runner.store import Store
 from runner.stored import read_results, stored_plan
+from runner.suspects import in_turn
 from runner.workplace import Reporter, Workplace, targets_here
 
 __all__ = [
@@ -75,6 +77,23 @@ def run(place: Workplace) -> Outcome:
     place.root.tell(place.reporter.say)
     spool.adopt(place.home, place.reporter.say)
     place = replace(place, targets=targets_here(place.sweep, place.devices))
+    with _attempt(place) as attempt:
+        return _rounds(replace(place, attempt=attempt))
+
+
+def _attempt(place: Workplace) -> Attempt:
+    folder = place.cache / "inflight"
+    try:
+        return inflight.here(place.home, place.writer, folder)
+    except OSError as error:
+        why = error.strerror or str(error)
+        place.reporter.say(
+            f"{folder} can't be written ({why}): a cell that ends aicsweep is not told from others"
+        )
+        return Attempt()
+
+
+def _rounds(place: Workplace) -> Outcome:
     rounds = place.sweep.spec.limits.rounds
     past = history(place).past
     measured, reused, trouble, exit_code = 0, 0, "", EXIT_OK
@@ -94,7 +113,7 @@ def run(place: Workplace) -> Outcome:
             f" plan {current.digest[:12]}"
         )
         canary = [task for lot in range(current.canary) for task in lots[lot]]
-        tally = build_and_measure(place, current, lots, canary)
+        tally = _in_turns(place, current, lots, canary)
         measured += tally.count(OK, INFEASIBLE, FAILED, MISSING)
         place = replace(place, devices=[d for d in place.devices if d not in tally.given_up])
         for device, reason in tally.given_up.items():
@@ -136,6 +155,21 @@ def history(place: Workplace) -> History:
         what = counted(len(request.slots), "slot") if request.slots else "nothing"
         place.reporter.say(f"{what} to be measured again where {request.where}")
     return History(merge.past_of(results, again.epochs(requests.every)), requests.new)
+
+
+def _in_turns(
+    place: Workplace, current: Plan, lots: Mapping[int, Sequence[Task]], canary: Sequence[Task]
+) -> Tally:
+    """Everything at once, but for what earlier runs may have died with: that comes last, one at a time."""
+    tally = Tally()
+    for turn in in_turn(lots, place.attempt):
+        here = replace(place, devices=[d for d in place.devices if d not in tally.given_up])
+        if tally.hopeless or not here.devices:
+            break
+        slots = {task.slot for tasks in turn.values() for task in tasks}
+        tally.add(build_and_measure(here, current, turn, [task for task in canary if task.slot in slots]))
+        canary = ()
+    return tally
 
 
 def build_and_measure(

@@ -50,6 +50,13 @@ class Tally:
         """Results of these statuses."""
         return sum(number for (status, _), number in self.counts.items() if status in statuses)
 
+    def add(self, other: Tally) -> None:
+        """What came of measuring further lots."""
+        self.counts += other.counts
+        self.first_bad = self.first_bad or other.first_bad
+        self.given_up = {**self.given_up, **other.given_up}
+        self.hopeless = self.hopeless or other.hopeless
+
 
 def measure(
     place: Workplace,

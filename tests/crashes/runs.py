@@ -26,6 +26,7 @@ from tests.samples import Silent
 ROOT = Path(__file__).parents[2]
 # What a result says of the measurement; when it was, and for how long the card was held, differs.
 COLUMNS = [name for name in RESULT_SCHEMA.names if name not in ("epoch", "started_at", "device_s")]
+LARGER = {"models": "resnet50, mobilenet_v2", "cores": "1, 2, 7"}
 SWEEP = """
 apiVersion: aicsweep.dev/v1alpha1
 kind: Sweep

@@ -7,35 +7,15 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from runner.store import open_store
-from tests.crashes.runs import Calm, Runs, Scene, forking, numbers, undisturbed
+from tests.crashes.runs import LARGER, Calm, Runs, Scene, forking, numbers, undisturbed
 
 SEEDS, KILLS_A_SEED = 25, 8
-
-
-@pytest.fixture(scope="module")
-def runs() -> Iterator[Runs]:
-    with forking() as found:
-        yield found
-
-
-LARGER = {"models": "resnet50, mobilenet_v2", "cores": "1, 2, 7"}
-
-
-@pytest.fixture(scope="module")
-def larger(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Calm:
-    return undisturbed(Scene(runs, tmp_path_factory.mktemp("larger") / "scene", **LARGER))
-
-
-@pytest.fixture(scope="module")
-def calm(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Calm:
-    return undisturbed(Scene(runs, tmp_path_factory.mktemp("calm") / "scene"))
 
 
 def test_killed_at_every_point_of_a_run_into_a_folder(runs: Runs, calm: Calm, tmp_path: Path) -> None:
