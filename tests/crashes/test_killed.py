@@ -16,36 +16,35 @@ from runner.store import open_store
 from tests.crashes.runs import LARGER, Calm, Runs, Scene, forking, numbers, undisturbed
 
 SEEDS, KILLS_A_SEED = 25, 8
+# So that a test takes some seconds and a failure names few points.
+PARTS = 6
 
 
-def test_killed_at_every_point_of_a_run_into_a_folder(runs: Runs, calm: Calm, tmp_path: Path) -> None:
-    points = calm.points
-    for kind in (
-        "before put",
-        "after put",
-        "before upload",
-        "before get",
-        "before list",
-        "name",
-        "stage",
-        "step",
-    ):
-        assert any(kind in point for point in points), kind
-    for number, point in enumerate(points, 1):
+@pytest.mark.parametrize("part", range(PARTS))
+def test_killed_at_every_point_of_a_run_into_a_folder(
+    runs: Runs, calm: Calm, tmp_path: Path, part: int
+) -> None:
+    kinds = ("before put", "after put", "before upload", "before get", "before list", "name", "stage", "step")
+    for kind in kinds:
+        assert any(kind in point for point in calm.points), kind
+    for number, point in list(enumerate(calm.points, 1))[part::PARTS]:
         scene = Scene(runs, tmp_path / str(number))
         assert scene.run(number) == -signal.SIGKILL, point
         assert scene.run() == 0, point
         scene.ends_well(calm, kills=1)
 
 
-def test_killed_at_every_write_of_a_run_into_a_bucket(runs: Runs, tmp_path: Path, s3_bucket: str) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_killed_at_every_write_of_a_run_into_a_bucket(
+    runs: Runs, tmp_path: Path, s3_bucket: str, part: int
+) -> None:
     """Before and after it; what lies between two writes, a kill can't change: those are struck in a folder."""
     bucket = open_store(f"s3://{s3_bucket}")
     calm = undisturbed(Scene(runs, tmp_path / "calm", bucket.at("calm"), cores="1"))
     writes = ("before put", "after put", "before upload", "after upload")
     points = [(n, point) for n, point in enumerate(calm.points, 1) if point.startswith(writes)]
     assert len(points) > 20
-    for number, point in points:
+    for number, point in points[part::PARTS]:
         scene = Scene(runs, tmp_path / str(number), bucket.at(str(number)), cores="1")
         assert scene.run(number) == -signal.SIGKILL, point
         assert scene.run() == 0, point
