@@ -25,7 +25,8 @@ from k8s.plugin_options import (
     via_option,
 )
 from runner import __version__
-from runner.cli import EXIT_CODES, guarded, table_options
+from runner.cli import EXIT_CODES, guarded
+from runner.cli_table import print_table, table_options
 from runner.errors import EXIT_INFRASTRUCTURE, EXIT_OK
 
 if TYPE_CHECKING:
@@ -117,8 +118,6 @@ def table(
       kubectl aicsweep table quickstart --best
       kubectl aicsweep table quickstart --where "status == 'failed'" -o csv > failed.csv
     """
-    from runner.cli import print_table
-
     found = _snapshot(context, name, via, image, limit_s)
     if not found.published:
         done, total = found.slots

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner import __version__, cli_host, cli_pod, cli_store
+from runner.cli_table import print_frame, print_table, table_options
 from runner.condition import of_status
 from runner.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, AicsweepError, StoreError, counted
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
-
     from runner.spec import Sweep
     from runner.store import Store
 
@@ -59,28 +57,6 @@ _store = click.option(
     "--store", metavar="URL", help="Folder or s3://BUCKET/PREFIX, instead of spec.results.url."
 )
 _file = click.argument("file", type=click.Path(path_type=Path))
-
-
-def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What `print_table` takes."""
-    for option in (
-        click.option(
-            "-o",
-            "--output",
-            type=click.Choice(["table", "csv", "md", "json", "parquet"]),
-            default="table",
-            show_default=True,
-        ),
-        click.option("--wide", is_flag=True, help="Every column."),
-        click.option(
-            "--where",
-            metavar="EXPR",
-            help='Only these rows, e.g. "model == \'resnet50\' and batch_size > 1", "warnings or ci > 2%".',
-        ),
-        click.option("--best", is_flag=True, help="Only the winner of each model and objective."),
-    ):
-        command = option(command)
-    return command
 
 
 @cli.command()
@@ -160,7 +136,7 @@ def run(
             reporter.say(f"\ninterrupted; what was measured is kept in {url}\nto go on: {again}")
             sys.exit(EXIT_INTERRUPTED)
     counts = merge.counts(outcome.table)
-    _print_table(tables.to_frame(outcome.table), "table", best=False, wide=False)
+    print_frame(tables.to_frame(outcome.table), "table")
     was = "was" if outcome.reused == 1 else "were"
     reused = (
         f", {counted(outcome.reused, 'slot')} {was} measured before and not again" if outcome.reused else ""
@@ -273,19 +249,6 @@ def guarded(command: click.Command, name: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def print_table(found: pa.Table, output: str, *, best: bool, where: str | None, wide: bool) -> None:
-    """What `table` prints of a sweep's table."""
-    from runner import tables
-    from runner.where import rows_where
-
-    frame = tables.to_frame(rows_where(found, where) if where else found)
-    if best:
-        from runner.views import best_only
-
-        frame = best_only(frame)
-    _print_table(frame, output, best=best, wide=wide)
-
-
 def seconds_of(text: str) -> int:
     """`90s`, `30m`, `1h`, `7d` in seconds; S3 signs for at most 7 days. Raises UsageError."""
     found = re.fullmatch(r"([1-9]\d{0,5})([smhd])", text)
@@ -344,24 +307,3 @@ def _home(path: str, name: str | None) -> Store:
     raise click.UsageError(
         f"{path} holds several sweeps; name one with --sweep, or give its folder:\n  {listed}"
     )
-
-
-def _print_table(frame: pd.DataFrame, output: str, *, best: bool, wide: bool) -> None:
-    from runner import views
-
-    if output == "parquet":
-        if sys.stdout.isatty():
-            raise click.UsageError("parquet is not for a terminal: redirect it, `-o parquet > table.parquet`")
-        sys.stdout.buffer.write(frame.to_parquet(index=False))
-        return
-    text: dict[str, Callable[[], str]] = {
-        "csv": lambda: views.to_csv(frame),
-        "json": lambda: frame.to_json(orient="records", lines=False, indent=1),
-        "md": lambda: views.to_markdown(frame if wide else views.default_view(frame)),
-    }
-    if output in text:
-        click.echo(text[output](), nl=output != "csv")
-        return
-    from runner.terminal import print_frame
-
-    print_frame(frame if wide else views.default_view(frame), wide=wide)

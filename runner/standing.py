@@ -29,6 +29,8 @@ class Standing:
     plan: str
     round: int
     counts: Mapping[str, int]
+    # Of those with a verdict, how many show an older result than was asked for.
+    wanted_again: int
     device_s: Mapping[str, float]
     overhead_s: Mapping[str, float]
     table: str
@@ -56,11 +58,11 @@ def of(root: Store, prefix: str) -> Standing:
     device_s, overhead_s = ledger.device_seconds(results), ledger.overhead_seconds(results)
     table, unmerged = _published(home, results)
     damaged, segments = results.damaged, len(results.segments) + len(results.damaged)
-    counts = merge.counts(merge.merge(current, results))
+    rows = merge.merge(current, results)
     sweep: Mapping[str, Any] = current.header["sweep"]
     return Standing(
-        prefix, sweep["name"], sweep["run"], current.digest, current.round, counts, device_s, overhead_s,
-        table, segments, unmerged, damaged,
+        prefix, sweep["name"], sweep["run"], current.digest, current.round, merge.counts(rows),
+        merge.count_wanted_again(rows), device_s, overhead_s, table, segments, unmerged, damaged,
     )  # fmt: skip
 
 
@@ -77,10 +79,11 @@ def _published(home: Store, results: merge.Results) -> tuple[str, int]:
 def as_text(standing: Standing) -> str:
     """Lines for people."""
     counts = ", ".join(f"{count:,} {status}" for status, count in standing.counts.items() if count)
+    again = f"; {standing.wanted_again:,} of them to be measured again" if standing.wanted_again else ""
     new = f", {standing.unmerged:,} not in the table: `aicsweep merge`" if standing.unmerged else ""
     lines = [
         f"{standing.name} (run {standing.run})",
-        f"  slots     {counts or '-'}",
+        f"  slots     {counts or '-'}{again}",
         f"  devices   {device_time(standing.device_s, standing.overhead_s)}",
         f"  plan      {standing.plan[:12]}, round {standing.round}",
         f"  table     {standing.table or 'none yet'}",

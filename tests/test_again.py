@@ -15,7 +15,8 @@ from runner.backends import fake
 from runner.errors import BadInput, StoreError
 from runner.spec import Again, Sweep
 from runner.store import Store
-from tests.samples import place, sweep
+from runner.verify import verify
+from tests.samples import Silent, place, sweep
 
 GRID = {"cores": [1, 2, 7], "instances": [1, 2]}
 GARBAGE = {"stage": "run", "where": {"cores": 7}, "reason": "garbage"}
@@ -56,6 +57,11 @@ def tried(folder: Path) -> Counter[tuple[int, int, str]]:
 
 def shown(outcome: engine.Outcome, *names: str) -> set[tuple[Any, ...]]:
     return {tuple(row[name] for name in names) for row in outcome.table.to_pylist()}
+
+
+def proven(folder: Path) -> bool:
+    at = place(folder, small())
+    return verify(at.root, at.prefix, Silent()).proven
 
 
 def test_only_what_failed_is_tried_again_as_often_as_there_are_rounds(tmp_path, faults):
@@ -121,12 +127,14 @@ def test_an_old_result_is_shown_until_there_is_a_new_one_and_the_row_says_so(tmp
     assert shown(waiting, "cores", "epoch", "warnings") == {(1, 0, ""), (2, 0, ""), (7, 0, "wanted-again")}
     assert shown(waiting, "slot", "throughput_images_s") == shown(before, "slot", "throughput_images_s")
     assert merge.count_wanted(waiting.plan, engine.read_results(home(tmp_path))) == 2
+    assert proven(tmp_path)
     # The next run goes on with it, though nobody asks again.
     faults()
     done = run(tmp_path)
     assert (done.measured, done.exit_code) == (2, 0)
     assert shown(done, "cores", "epoch", "warnings") == {(1, 0, ""), (2, 0, ""), (7, 1, "")}
     assert merge.count_wanted(done.plan, engine.read_results(home(tmp_path))) == 0
+    assert proven(tmp_path)
 
 
 def test_a_new_failure_takes_the_place_of_an_old_number(tmp_path, faults):

@@ -40,6 +40,17 @@ def test_what_failed_and_was_repeated_is_counted_and_the_table_named(
     assert outcome.table_folder in words
 
 
+def test_what_waits_to_be_measured_again_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.run(place(tmp_path, sweep(grid=GRID)))
+    hot = {"stage": "run", "where": {"cores": 2}, "verdict": "infrastructure", "reason": "device-hot"}
+    monkeypatch.setenv(fake.SETTINGS, json.dumps({"faults": [hot]}))
+    at = place(tmp_path, sweep(grid=GRID, again=[{"id": "a", "where": "cores == 2"}]))
+    engine.run(at)
+    found = standing.of(at.root, at.prefix)
+    assert (found.counts["ok"], found.wanted_again) == (8, 4)
+    assert "8 ok; 4 of them to be measured again" in standing.as_text(found)
+
+
 def test_without_a_table_and_with_segments_that_came_since(tmp_path: Path) -> None:
     at = place(tmp_path, sweep(grid=GRID))
     engine.run(at)
