@@ -150,9 +150,9 @@ def test_interrupted_it_goes_on_without_being_asked_again(tmp_path, faults, monk
     at = place(tmp_path, small(("a", "True")))
     done = []
 
-    def stop_at_the_second(label: str, outcome: str, estimate_s: float) -> None:
-        done.append(label)
-        if len([d for d in done if ", set " in d]) == 2:
+    def stop_at_the_second(stage: str, label: str, outcome: str, estimate_s: float) -> None:
+        done.append(stage)
+        if done.count("measure") == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(at.reporter, "step", stop_at_the_second)
