@@ -86,6 +86,9 @@ bench-cluster: .venv/.dev  ## The controller on a real API server with simulated
 bench: .venv/.dev  ## Speed, each as a ratio to a naive reference measured in the same run
 	@$(BIN)/python -m benchmarks
 
+replay: .venv/.dev  ## The vendor's own times in our order, by a simulated clock: makespan and share of card time
+	@$(BIN)/python -m benchmarks.replay
+
 cluster-up: .venv/.dev  ## Start a Kubernetes with simulated nodes that works on Sweeps; prints what to export
 	@$(BIN)/python -m tests.cluster up
 

@@ -119,7 +119,7 @@ def run(
     Whatever happens, no process of the tool's tree is left. Raises Infrastructure where the tool can't be
     started or ended or the log can't be written, Interrupted once `stopping` is set.
     """
-    _check_stopping()
+    check_stopping()
     words = tuple(os.fspath(word) for word in argv)
     started = time.monotonic()
     kept_out, kept_err, kept_both = Kept(), Kept(), Kept(0)
@@ -164,10 +164,11 @@ def run(
 def pause(seconds: float) -> None:
     """Sleep. Raises Interrupted as soon as `stopping` is set."""
     stopping.wait(max(0.0, seconds))
-    _check_stopping()
+    check_stopping()
 
 
-def _check_stopping() -> None:
+def check_stopping() -> None:
+    """Raises Interrupted once `stopping` is set."""
     if stopping.is_set():
         raise Interrupted("asked to stop")
 
@@ -253,7 +254,7 @@ def _pump(
                         take(key.data, chunk)
                     else:
                         selector.unregister(key.fileobj)
-            _check_stopping()
+            check_stopping()
             if _exited(child):
                 return False
 

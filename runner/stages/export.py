@@ -14,12 +14,13 @@ import os
 import pickle
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from runner import scratch
+from runner import process, scratch
 from runner.backends import ExportReport
 from runner.catalogue import HUGGING_FACE, ONNX
 from runner.errors import AicsweepError, BadInput, PointFailed, Problem
@@ -55,7 +56,11 @@ class Workers:
             worker = self._context.Process(target=_work, args=(request, folder, log, answer), daemon=True)
             worker.start()
             try:
-                worker.join(self.time_limit_s)
+                deadline = time.monotonic() + self.time_limit_s
+                # In steps: a join in another thread than the first is not ended by Ctrl-C.
+                while worker.is_alive() and time.monotonic() < deadline:
+                    worker.join(min(process.POLL_S, self.time_limit_s))
+                    process.check_stopping()
                 if worker.is_alive():
                     raise PointFailed(
                         "export", "time-limit", f"{request.source} took more than {self.time_limit_s:g} s",

@@ -13,7 +13,8 @@ import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from runner.errors import BadInput, PointFailed
+from runner import process
+from runner.errors import BadInput, Interrupted, PointFailed
 from runner.keys import ExportRequest, digest_bytes
 from runner.stages import export
 
@@ -101,6 +102,12 @@ def test_an_image_too_small_is_the_points_failure_with_the_log(exporter, tmp_pat
 def test_a_worker_that_takes_too_long_is_ended(tmp_path):
     with export.open_exporter(time_limit_s=0.05) as workers, pytest.raises(PointFailed, match="more than"):
         workers.export(request("torchvision:resnet18"), tmp_path)
+
+
+def test_a_worker_ends_when_we_are_asked_to(tmp_path):
+    process.stopping.set()
+    with export.open_exporter() as workers, pytest.raises(Interrupted):
+        workers.export(request("torchvision:resnet50"), tmp_path)
 
 
 def test_a_worker_that_is_killed_costs_its_model_only(exporter, tmp_path):
