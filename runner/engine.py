@@ -8,6 +8,7 @@ resume is planning anew. Deciding is elsewhere (`admission`, `cells`, `plan`, `m
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -113,7 +114,10 @@ def _rounds(place: Workplace) -> Outcome:
             f" plan {current.digest[:12]}"
         )
         canary = [task for lot in range(current.canary) for task in lots[lot]]
+        began = time.monotonic()
         tally = _in_turns(place, current, lots, canary)
+        took_s = (time.monotonic() - began) * len(place.devices)
+        place.reporter.say(f"devices were at work {tally.busy_s / took_s:.0%} of the round")
         measured += tally.count(OK, INFEASIBLE, FAILED, MISSING)
         place = replace(place, devices=[d for d in place.devices if d not in tally.given_up])
         for device, reason in tally.given_up.items():

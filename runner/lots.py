@@ -43,6 +43,8 @@ class Tally:
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     first_bad: str = ""
     given_up: Mapping[Device, str] = field(default_factory=dict)
+    # Seconds that devices were at work, summed.
+    busy_s: float = 0.0
     # Each task of the canary failed: nothing else was tried.
     hopeless: bool = False
 
@@ -55,6 +57,7 @@ class Tally:
         self.counts += other.counts
         self.first_bad = self.first_bad or other.first_bad
         self.given_up = {**self.given_up, **other.given_up}
+        self.busy_s += other.busy_s
         self.hopeless = self.hopeless or other.hopeless
 
 
@@ -104,9 +107,7 @@ def as_scheduled(place: Workplace, lots: Lots, urgent: int = 0) -> list[Lot[Task
         own: dict[str, list[Task]] = defaultdict(list)
         for task in tasks:
             own[task.target].append(task)
-        found += [
-            Lot(number, own[target], here[target], number < urgent) for target in own.keys() & here.keys()
-        ]
+        found += [Lot(number, own[target], here[target], number < urgent) for target in own if target in here]
     return found
 
 
@@ -209,6 +210,7 @@ class _Work:
         tally = self.tally
         with self._lock:
             tally.counts[result.status, result.stage] += 1
+            tally.busy_s += result.device_s
             if not tally.first_bad and result.status not in (OK, INFEASIBLE):
                 tally.first_bad = f"{result.stage} {result.reason}: {result.message}"
             if task.slot in self.canary:

@@ -97,8 +97,11 @@ def test_a_lot_begins_while_others_compile(tmp_path):
         if step == "compile" and journal.names().count("compile") == 12:
             waited(measured)
 
-    outcome = engine.run(at(tmp_path, told, MANY_CORES))
+    here, said = at(tmp_path, told, MANY_CORES), []
+    here.reporter.say = said.append
+    outcome = engine.run(here)
     assert merge.counts(outcome.table)["ok"] == 24
+    assert any(text.startswith("devices were at work ") for text in said)
     assert {json.loads(text)["beside"] for text in outcome.table["tools"].to_pylist()} == {
         "up to 15 compilers"
     }
