@@ -8,7 +8,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 TORCH_VERSIONS := $(shell sed -nE 's/^((torch|torchvision)==[^ ]+).*/\1/p' requirements/export.txt 2>/dev/null)
 
-.PHONY: help setup demo test test-node images node-programs lint typecheck generate verify mutants bench bench-cluster cluster-up cluster-down cluster-demo clean
+.PHONY: help setup demo test test-node images node-programs lint typecheck generate verify mutants bench bench-cluster soak cluster-up cluster-down cluster-demo clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -88,6 +88,9 @@ bench: .venv/.dev  ## Speed, each as a ratio to a naive reference measured in th
 
 replay: .venv/.dev  ## The vendor's own times in our order, by a simulated clock: makespan and share of card time
 	@$(BIN)/python -m benchmarks.replay
+
+soak: .venv/.dev  ## A sweep of 10,000 cells under random kills on a store that misbehaves (MINUTES=20, SEED=any)
+	@$(BIN)/python -m benchmarks.soak $(or $(MINUTES),20) $(SEED)
 
 cluster-up: .venv/.dev  ## Start a Kubernetes with simulated nodes that works on Sweeps; prints what to export
 	@$(BIN)/python -m tests.cluster up

@@ -306,7 +306,9 @@ class Store:
 
     @property
     def endpoint(self) -> str:
-        """S3's endpoint; "" of other places, and before the first request."""
+        """S3's endpoint, as boto3 finds it; "" of other places. Raises StoreError."""
+        if self.is_remote and not self._place.endpoint:
+            self._reader()
         return self._place.endpoint
 
     @property

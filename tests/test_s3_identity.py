@@ -213,18 +213,23 @@ def test_the_region_that_pods_are_given_counts(
 def test_a_ca_bundle_of_ones_own(
     by: str, no_aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=lab",
-               "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True)
+    authority, certificate, key = tmp_path / "ca.pem", tmp_path / "cert.pem", tmp_path / "key.pem"
+    fresh = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    signed = ["-CA", str(authority), "-CAkey", str(tmp_path / "ca.key")]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
+    for command in (
+        [*fresh, "-subj", "/CN=lab authority", "-keyout", str(tmp_path / "ca.key"), "-out", str(authority)],
+        [*fresh, *signed, "-subj", "/CN=lab", *names, "-keyout", str(key), "-out", str(certificate)],
+    ):
+        subprocess.run(command, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with serving(context) as (url, told):
         environment: dict[str, Any] = {**KEYS, "AWS_ENDPOINT_URL": url}
         if by == "environment":
-            settle(({**environment, "AWS_CA_BUNDLE": str(certificate)}, ""), tmp_path, monkeypatch)
+            settle(({**environment, "AWS_CA_BUNDLE": str(authority)}, ""), tmp_path, monkeypatch)
         else:
-            settle((environment, f"[default]\nca_bundle = {certificate}\n"), tmp_path, monkeypatch)
+            settle((environment, f"[default]\nca_bundle = {authority}\n"), tmp_path, monkeypatch)
         asked_by_boto3()
         asked_by_store()
     by_boto3, by_store = told

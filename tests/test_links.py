@@ -1,0 +1,44 @@
+"""URLs of a table that anybody may read."""
+
+from __future__ import annotations
+
+import dataclasses
+import urllib.request
+from pathlib import Path
+
+import click
+import pytest
+
+from runner import cli, engine
+from runner.errors import StoreError
+from runner.store import open_store
+from tests.samples import place, sweep
+
+
+def test_links_to_the_table_on_s3_can_be_read_by_anybody(
+    s3_bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = open_store(f"s3://{s3_bucket}/runs")
+    engine.run(dataclasses.replace(place(tmp_path, sweep(grid={"cores": [1, 2]})), root=store))
+    cli.cli(["table", store.url, "--link=30m"], standalone_mode=False)
+    csv, parquet = capsys.readouterr().out.split()
+    assert "Expires=" in csv
+    assert b"resnet50" in urllib.request.urlopen(csv).read()
+    assert urllib.request.urlopen(parquet).read().startswith(b"PAR1")
+
+
+def test_a_folder_has_no_links(tmp_path: Path) -> None:
+    engine.run(place(tmp_path, sweep(grid={"cores": [1]})))
+    with pytest.raises(StoreError, match="has no links"):
+        cli.cli(["table", str(tmp_path / "store"), "--link"], standalone_mode=False)
+
+
+@pytest.mark.parametrize("text", ["8d", "0h", "1", "soon", "-1h"])
+def test_a_link_lasts_at_most_seven_days(text: str) -> None:
+    with pytest.raises(click.UsageError, match="at most 7 days"):
+        cli.seconds_of(text)
+
+
+def test_times_are_read() -> None:
+    assert [cli.seconds_of(text) for text in ("90s", "30m", "1h", "7d")] == [90, 1800, 3600, 604_800]

@@ -1,0 +1,170 @@
+"""What waits on this host's disk for the store: bounded, never dropped, found again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runner import spool
+from runner.errors import BadInput, StoreError
+from runner.patience import pause_s
+from runner.spool import Spool
+from runner.store import Store, open_store
+
+
+@pytest.fixture
+def home(s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = open_store(f"s3://{s3_bucket}/home")
+    assert store.list() == []
+    return store
+
+
+class Gate:
+    """The store takes nothing until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open = threading.Event()
+        keep = Store.keep
+
+        def gated(store: Store, key: str, data: bytes) -> None:
+            self.open.wait(30)
+            keep(store, key, data)
+
+        monkeypatch.setattr(Store, "keep", gated)
+
+
+def silent(text: str) -> None:
+    pass
+
+
+def eventually(so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_all_is_in_the_store_at_the_end_and_nothing_is_left_on_disk(home: Store) -> None:
+    with Spool(home, silent) as some:
+        for number in range(20):
+            some.keep(f"results/p/{number:05d}/w-0", b"%d" % number)
+    assert [entry.key for entry in home.list()] == [f"results/p/{number:05d}/w-0" for number in range(20)]
+    assert not some.folder.exists()
+
+
+def test_taking_over_waits_for_nothing_until_the_limit_and_then_for_room(
+    home: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AICSWEEP_SPOOL_MIB", "1")
+    gate, said, taken = Gate(monkeypatch), [], []
+    with Spool(home, said.append) as some:
+
+        def fill() -> None:
+            for number in range(5):
+                some.keep(f"a/{number}", bytes(400_000))
+                taken.append(number)
+
+        filling = threading.Thread(target=fill)
+        filling.start()
+        eventually(lambda: bool(said))
+        assert taken == [0, 1]
+        assert "is full" in said[0]
+        gate.open.set()
+        filling.join(30)
+    assert len(home.list("a")) == 5
+
+
+def test_one_that_is_larger_than_the_limit_goes_through_alone(
+    home: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AICSWEEP_SPOOL_MIB", "0.1")
+    with Spool(home, silent) as some:
+        some.keep("a/0", bytes(400_000))
+        some.keep("a/1", bytes(400_000))
+    assert len(home.list("a")) == 2
+
+
+def test_settling_waits_until_the_store_has_it(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch)
+    with Spool(home, silent) as some:
+        some.keep("a", b"x")
+        assert some.settle(0.1) is False
+        gate.open.set()
+        assert some.settle() is True
+        assert home.get("a") == b"x"
+
+
+def test_an_upload_that_fails_for_good_is_a_failure_that_says_where_all_lies(home: Store) -> None:
+    home.put("a", b"another writer's")
+    with pytest.raises(StoreError, match="is not ours") as caught, Spool(home, silent) as some:
+        some.keep("a", b"x")
+    assert str(some.folder) in caught.value.remedy
+    assert (some.folder / "a").read_bytes() == b"x"
+    with pytest.raises(StoreError, match="is not ours"):
+        spool.adopt(home, silent)
+    home.delete(["a"])
+    spool.adopt(home, silent)
+    assert home.get("a") == b"x"
+    assert not some.folder.exists()
+
+
+def test_a_disk_that_takes_nothing_is_gone_round(home: Store, tmp_path: Path) -> None:
+    """Here a file lies where the folder should be: root can write anywhere else."""
+    (tmp_path / "cache" / "aicsweep").mkdir(parents=True)
+    (tmp_path / "cache" / "aicsweep" / "spool").write_text("in the way")
+    said: list[str] = []
+    with Spool(home, said.append) as some:
+        some.keep("a", b"x")
+        assert home.get("a") == b"x"
+    assert "straight to the store" in said[0]
+
+
+def test_half_a_file_of_a_killed_process_is_left_alone(home: Store) -> None:
+    folder = spool.folder_of(home)
+    folder.mkdir(parents=True)
+    (folder / "a#1234").write_bytes(b"ha")
+    (folder / "b").write_bytes(b"whole")
+    spool.adopt(home, silent)
+    assert [entry.key for entry in home.list()] == ["b"]
+
+
+def test_two_that_upload_the_same_do_no_harm(home: Store) -> None:
+    folder = spool.folder_of(home)
+    folder.mkdir(parents=True)
+    for number in range(30):
+        (folder / f"a{number}").write_bytes(b"%d" % number)
+    threads = [threading.Thread(target=spool.adopt, args=(home, silent)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(home.list()) == 30
+    assert not folder.exists()
+
+
+def test_stores_don_t_share_a_folder(home: Store, tmp_path: Path) -> None:
+    assert spool.folder_of(home) != spool.folder_of(home.at("another"))
+    folder = open_store(str(tmp_path / "store"))
+    with spool.opened(folder, silent) as some:
+        assert some is None
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "much", "nan", "inf"])
+def test_a_limit_that_is_none_is_bad_input(home: Store, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AICSWEEP_SPOOL_MIB", text)
+    with pytest.raises(BadInput, match="AICSWEEP_SPOOL_MIB"):
+        Spool(home, silent)
+
+
+def test_pauses_grow_to_a_bound_and_are_no_shorter_than_the_store_says() -> None:
+    grown = [pause_s(tries, 0.0, 0.999) for tries in range(1, 200)]
+    assert grown == sorted(grown)
+    assert grown[0] < 0.21
+    assert 19 < grown[-1] <= 20
+    assert all(pause_s(tries, 30.0, dice) >= 30 for tries in (1, 50) for dice in (0.0, 0.9))
+    assert pause_s(1, 10_000.0, 0.9) < 140
