@@ -29,7 +29,7 @@ def progress(turn: Turn, facts: PlanFacts) -> None:
     left_s = (facts.lots - sum(job.ended for job in measuring)) * facts.lot_s
     active = sum(job.ready for job in measuring)
     turn.draft.text("eta", _eta("" if moved else turn.draft.status.get("eta", ""), left_s, active))
-    turn.draft.text("waiting", turn.seen.waiting())
+    turn.draft.text("waiting", turn.seen.waiting(turn.now))
 
 
 def merged(turn: Turn, found: MergeFacts) -> None:

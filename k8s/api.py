@@ -195,18 +195,17 @@ class Api:
         query = {"fieldManager": self._agent}
         return await self._answer(Call("patch", resource), namespace, name, query=query, body=body)
 
-    async def replace_status(
-        self, resource: Resource, namespace: str, name: str, uid: str, status: Object
-    ) -> Object:
-        """The whole status of the object with that uid; Conflict if the name is another object's by now."""
+    async def replace_status(self, resource: Resource, found: Object, status: Object) -> Object:
+        """The whole status of the object as it was `found`; Conflict if the name is another object's by now, or
+        it was written since: what was decided about it is of old news."""
+        meta = found["metadata"]
         operations: list[Object] = [
-            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "test", "path": "/metadata/uid", "value": meta["uid"]},
+            {"op": "test", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]},
             {"op": "add", "path": "/status", "value": status},
         ]
-        query = {"fieldManager": self._agent}
-        return await self._answer(
-            Call("patch", resource, "status"), namespace, name, query=query, body=operations
-        )
+        query, call = {"fieldManager": self._agent}, Call("patch", resource, "status")
+        return await self._answer(call, meta["namespace"], meta["name"], query=query, body=operations)
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, uid: str, propagation: str = "Background"

@@ -86,7 +86,7 @@ def _plan(turn: Turn) -> PlanFacts | None:
     targets = [{"node": node, "devices": count} for node, count in turn.seen.nodes.items()] if pinned else []
     job = turn.job(name, jobs.plan_job(turn.child, targets))
     if job is None or not job.finished:
-        turn.draft.text("waiting", turn.seen.waiting())
+        turn.draft.text("waiting", turn.seen.waiting(turn.now))
         return None
     if job.finished == FAILED:
         turn.fail("PlanFailed", job)
@@ -136,10 +136,10 @@ def _end_round(turn: Turn, facts: PlanFacts, found: MergeFacts) -> None:
     turn.draft.text(
         "tableUrl", f"{child.store}/{child.sweep.store_prefix(child.defaults.cluster)}/{found.table}"
     )
-    # A point that kills its pods fails whole lots whose other slots are well: the table knows better.
-    if turn.stop and (turn.stop_reason != measuring.CANARY_FAILED or not found.counts.get("ok")):
+    more = bool(found.wanted and facts.lots and turn.draft.round < turn.limits.rounds)
+    if turn.stop and (turn.stop_reason != measuring.CANARY_FAILED or _proven(found, more)):
         turn.end(draft.FAILED, turn.stop_reason, turn.stop)
-    elif found.wanted and facts.lots and turn.draft.round < turn.limits.rounds:
+    elif more:
         turn.draft.status["round"] = turn.draft.round + 1
         turn.event("Round", f"still wanted: {counted(found.wanted, 'slot')}; round {turn.draft.round} begins")
         turn.again_in(0)
@@ -149,6 +149,13 @@ def _end_round(turn: Turn, facts: PlanFacts, found: MergeFacts) -> None:
         if found.wanted and not bad:
             bad, text = found.wanted, f"{text}; {found.wanted} of them still to be measured again"
         turn.end(draft.COMPLETE, "SomeFailed" if bad else "AllMeasured", text)
+
+
+def _proven(found: MergeFacts, more: bool) -> bool:
+    """Whether the table bears out that nothing works. A point that kills its pods fails whole lots whose other slots
+    are well; and where nothing has a verdict, the store or the hosts were away: the next round tries again."""
+    counts = found.counts
+    return not counts.get("ok") and bool(not more or counts.get("failed") or counts.get("infeasible"))
 
 
 # -- what happens to a whole Sweep
@@ -199,12 +206,12 @@ def _refused(drafted: Draft, seen: Observed, error: BadInput) -> Decision:
 
 
 def _look_again(turn: Turn) -> None:
-    """A Job does not change when the reason of its pods' waiting does (no room, no image, no Secret): look
-    again, more seldom the longer it takes."""
+    """A Job does not change when the reason of its pods' waiting does (no room, no image, no Secret), or while
+    none can be made: look again, more seldom the longer it takes."""
     ages = [
         (turn.now - job.created).total_seconds()
         for job in _all(turn)
-        if job.created and job.active > job.ready and not job.finished and not job.deleting
+        if job.created and (job.bare or job.active > job.ready) and not job.finished and not job.deleting
     ]
     if ages:
         turn.again_in(min(RECHECK_MOST_S, max(RECHECK_LEAST_S, min(ages) / 4)))

@@ -24,7 +24,8 @@ GRACE_S = 90
 # Over a task's estimate before its pod is ended: the vendor's times spread by a factor of two.
 SLACK_FACTOR, SLACK_S = 3, 1800
 SHORT_TASK_S = 3600
-RETRIES_OF_AN_INDEX, RETRIES = 2, 4
+# With the Job controller's pauses, 10 s and doubling, plan and merge outlast a store that is away for 10 minutes.
+RETRIES_OF_AN_INDEX, RETRIES = 2, 6
 
 # Exit codes of `aicsweep pod` that say what to do next.
 EXIT_ALL_FAILED, EXIT_BAD_INPUT = 1, 2

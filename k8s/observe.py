@@ -9,15 +9,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from k8s import names
+from runner.errors import EXIT_INFRASTRUCTURE, STORE
 
 COMPLETE, FAILED = "Complete", "Failed"
 # A Job's failure that says: every pod would meet this (podFailurePolicy, exit code 2).
 BAD_INPUT = "PodFailurePolicy"
-EXIT_INFRASTRUCTURE = 3
 
 Object = Mapping[str, Any]
 
@@ -36,6 +36,14 @@ class PodSeen:
     waiting: str = ""
     disrupted: bool = False
     deleted_at: datetime | None = None
+
+    @property
+    def blames_its_node(self) -> bool:
+        """Its device or host failed it, or the kubelet refused it: no container of it began, e.g. because the device
+        that it was promised is unhealthy."""
+        refused = self.phase == "Failed" and self.exit_code is None and not self.disrupted
+        store = (self.message or {}).get("reason") == STORE
+        return refused or (self.exit_code == EXIT_INFRASTRUCTURE and not store)
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,12 @@ class JobSeen:
     def deleting(self) -> bool:
         return self.deleted_at is not None
 
+    @property
+    def bare(self) -> bool:
+        """It should have pods, and never had one."""
+        had = self.active or self.terminating or self.ended or self.pods
+        return not (had or self.finished or self.suspended or self.deleting)
+
     def gone_by(self, then: datetime) -> bool:
         """Whether it was deleted before `then`: whatever still holds it is not waited for."""
         return self.deleted_at is not None and self.deleted_at < then
@@ -101,30 +115,44 @@ class Observed:
     jobs: Mapping[str, JobSeen] = field(default_factory=dict)
     nodes: Mapping[str, int] = field(default_factory=dict)
 
-    def waiting(self) -> str:
+    def waiting(self, now: datetime) -> str:
         """Why nothing goes on: the commonest reason of waiting pods, in the scheduler's or kubelet's words, or
-        what the last pod of a Job said that failed and is tried again."""
+        what the last pod of a Job said that failed and is tried again, or that there are no pods."""
         reasons = Counter(pod.waiting for job in self.jobs.values() for pod in job.pods if pod.waiting)
         if reasons:
             return reasons.most_common(1)[0][0]
+        held = next((job for job in self.jobs.values() if job.suspended and not job.finished), None)
+        if held is not None:
+            return f"Job {held.name} is suspended, by a queue until there is room, or by hand"
         open_ = [job for job in self.jobs.values() if not job.finished and not job.deleting and not job.ready]
-        return next((f"{job.stage} is tried again: {job.error()}" for job in open_ if job.error()), "")
+        again = next((f"{job.stage} is tried again: {job.error()}" for job in open_ if job.error()), "")
+        bare = [job.name for job in open_ if job.bare and job.created and now - job.created > BARE_AFTER]
+        return again or "".join(
+            f"no pod of Job {name} could be made, e.g. because of a quota: kubectl describe job {name}"
+            for name in bare[:1]
+        )
 
     def strikes(self, round_number: int) -> dict[str, int]:
-        """Failures by node that were the node's: its device's or host's fault, or it went away with the pod."""
+        """Failures by node that were the node's: its device's or host's fault, or it went away with the pod. Of this
+        round and the one before, in which lots may have failed on it that are tried again now. If every node
+        that pods were on failed them, it is none of the nodes' fault, e.g. the store is away: then none."""
         counts: Counter[str] = Counter()
+        tried: set[str] = set()
         for job in self.jobs.values():
-            if job.round == round_number and job.stage == names.MEASURE:
+            if job.round in (round_number - 1, round_number) and job.stage == names.MEASURE:
                 for pod in job.pods:
-                    if pod.node and pod.exit_code == EXIT_INFRASTRUCTURE:
+                    tried.add(pod.node)
+                    if pod.node and pod.blames_its_node:
                         counts[pod.node] += 1
                     elif pod.node and pod.deleted_at and pod.phase == "Running":
                         # Never ends by itself: its node is lost.
                         counts[pod.node] += LOST_NODE_STRIKES
-        return dict(counts)
+        return dict(counts) if tried - counts.keys() - {""} else {}
 
 
 LOST_NODE_STRIKES = 2
+# The Job controller makes pods within a second, unless it is refused.
+BARE_AFTER = timedelta(seconds=20)
 
 
 def pods_wanted(jobs: Iterable[Object]) -> list[str]:

@@ -175,11 +175,8 @@ class Reconciler:
         if status == (sweep.get("status") or {}):
             return
         self._fence()
-        meta = sweep["metadata"]
         try:
-            written = await self._api.replace_status(
-                SWEEPS, meta["namespace"], meta["name"], meta["uid"], status
-            )
+            written = await self._api.replace_status(SWEEPS, sweep, status)
         except NotFound:
             # Deleted meanwhile; its children go with it.
             return

@@ -57,6 +57,8 @@ class Cache:
         self._objects: dict[Key, _Kept] = {}
         self._owned: dict[str, dict[Key, None]] = {}
         self._put_since_list: dict[Key, _Kept] = {}
+        # By namespace, "" for all: up to which version list and watch have brought everything.
+        self._seen_to: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -76,14 +78,18 @@ class Cache:
         return [self._objects[key].read() for key in sorted(self._owned.get(uid, ()))]
 
     def put(self, found: Object) -> None:
-        """What the server answered to a write: reads its own writes before the watch brings them."""
+        """What the server answered to a write: reads its own writes before the watch brings them. An answer that
+        comes after that is none: the object may have changed again, or be gone, and no more news would come."""
         key, kept = key_of(found), self._kept(found)
+        if _number(kept.version) <= max(self._seen_to.get(key[0], 0), self._seen_to.get("", 0)):
+            return
         self._put_since_list[key] = kept
         self._store(key, kept)
 
     def seen(self, event: str, found: Object) -> None:
         """What the watch brought; older news than what is here is none."""
         key = key_of(found)
+        self._seen_to[key[0]] = max(self._seen_to.get(key[0], 0), _number(_version(found)))
         here = self._objects.get(key)
         if here is not None and _number(_version(found)) < _number(here.version):
             return
@@ -117,6 +123,9 @@ class Cache:
                 listed[key] = kept
         before, others = within(self._objects), within(self._objects, False)
         self._objects, self._owned = {}, {}
+        if not namespace:
+            self._seen_to.clear()
+        self._seen_to[namespace] = _number(listed_at)
         for key, kept in (*others.items(), *listed.items()):
             self._store(key, kept)
         gone = [kept for key, kept in before.items() if key not in listed]

@@ -74,6 +74,10 @@ class BadInput(AicsweepError):
         return (BadInput, (self.problems,))
 
 
+# A reason of which no host is to blame.
+STORE = "store"
+
+
 class Infrastructure(AicsweepError):
     """Something around the measurement is missing or broken; the slot is still wanted.
 
@@ -87,6 +91,9 @@ class Infrastructure(AicsweepError):
 
 class StoreError(Infrastructure):
     """The object store can't be reached, read or written."""
+
+    def __init__(self, message: str, *, remedy: str = "", reason: str = STORE) -> None:
+        super().__init__(message, remedy=remedy, reason=reason)
 
 
 class PointFailed(AicsweepError):

@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.cluster import test_faults, test_flow
+from tests.cluster import test_faults, test_faults_people, test_faults_pods, test_flow
 
 DOCUMENT = Path(__file__).parents[1] / "docs/faults.md"
-PLAYS = {"test_faults": test_faults.play.names, "test_flow": test_flow.play.names}
+FAULTS = {
+    "test_faults": test_faults.play.names,
+    "test_faults_people": test_faults_people.play.names,
+    "test_faults_pods": test_faults_pods.play.names,
+}
+PLAYS = {**FAULTS, "test_flow": test_flow.play.names}
 
 
 def named() -> set[tuple[str, str]]:
@@ -41,4 +46,4 @@ def test_each_named_test_exists() -> None:
 
 
 def test_each_tested_fault_is_named() -> None:
-    assert {("test_faults", name) for name in test_faults.play.names} <= named()
+    assert {(module, name) for module, names in FAULTS.items() for name in names} <= named()

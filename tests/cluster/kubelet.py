@@ -54,6 +54,13 @@ def ended(pod: Any, code: int, reason: str, message: str) -> dict[str, Any]:
     return _status(pod, "Failed" if code else "Succeeded", {"terminated": state}, ready=False)
 
 
+def rejected(pod: Any) -> dict[str, Any]:
+    """Its containers never began: a device that the scheduler counted on is not to be had."""
+    text = "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices, which is unexpected"
+    reason = "UnexpectedAdmissionError"
+    return {"phase": "Failed", "reason": reason, "message": f"Pod {text}", "containerStatuses": None}
+
+
 def waiting(pod: Any, message: str) -> dict[str, Any]:
     state = {"reason": "CreateContainerConfigError", "message": message}
     return _status(pod, "Pending", {"waiting": state}, ready=False)

@@ -26,6 +26,7 @@ _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete
 # Of one hop of the way only, or made anew on each.
 _HOP = {"host", "connection", "transfer-encoding", "content-length", "authorization", "accept-encoding"}
 _MAX_BODY = 1 << 23
+_LAG_LOOK_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,14 @@ class Lane:
     answers: list[Answer] = field(default_factory=list)
     # No connection gets an answer; those that are open are cut.
     away: bool = False
+    # Lists are answered as they were, and watches say nothing until it is over: then all that they missed.
+    lags: bool = False
     # (number of the call, whether the server has done it by then, what is done instead of an answer)
     at_call: tuple[int, bool, Callable[[], None]] | None = None
     _watches: set[asyncio.Transport] = field(default_factory=set)
     _silenced: set[asyncio.Transport] = field(default_factory=set)
+    # Of each list, by its path and query, the last answer.
+    _listed: dict[str, tuple[bytes, dict[str, str]]] = field(default_factory=dict)
 
     def count(self) -> Counter[tuple[str, str]]:
         """Calls by (verb, resource)."""
@@ -139,6 +144,9 @@ class Proxy:
         return response if answer is None else _said(answer, call)
 
     async def _pass_on(self, request: web.Request, path: str, lane: Lane, call: Call) -> web.StreamResponse:
+        if lane.lags and call.verb == "list" and request.path_qs in lane._listed:
+            body, kept = lane._listed[request.path_qs]
+            return web.Response(body=body, headers=kept)
         url = f"{self._upstream.server}{path}" + (f"?{request.query_string}" if request.query_string else "")
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
         try:
@@ -149,7 +157,10 @@ class Proxy:
                 kept.pop("Content-Encoding", None)
                 if call.verb == "watch" and upstream.status == 200:
                     return await self._stream(request, upstream, lane, kept)
-                return web.Response(status=upstream.status, body=await upstream.read(), headers=kept)
+                body = await upstream.read()
+                if call.verb == "list" and upstream.status == 200:
+                    lane._listed[request.path_qs] = body, kept
+                return web.Response(status=upstream.status, body=body, headers=kept)
         except (aiohttp.ClientError, OSError):
             # The server is away: as whoever asks it without a proxy would see it.
             return _cut(request)
@@ -168,6 +179,8 @@ class Proxy:
         lane._watches.add(transport)
         try:
             async for line in upstream.content:
+                while lane.lags:
+                    await asyncio.sleep(_LAG_LOOK_S)
                 if transport not in lane._silenced:
                     await response.write(line)
         except (aiohttp.ClientError, OSError):

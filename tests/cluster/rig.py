@@ -32,7 +32,7 @@ from tests.cluster.connection import Connection, Refused, connected
 from tests.cluster.forks import Fork, Forks
 from tests.cluster.kubelet_logs import answer_for, serving_logs
 from tests.cluster.proxy import Proxy, proxying, write_kubeconfig
-from tests.cluster.shim import Shim
+from tests.cluster.shim import Fault, Shim
 
 CLUSTER = "test"
 _SWEEPS = "/apis/aicsweep.dev/v1alpha1"
@@ -44,13 +44,16 @@ Sweep = dict[str, Any]
 
 
 class Controller:
-    """A controller of one namespace, behind a lane of the proxy. `ends`: exit codes of its processes so far."""
+    """A controller of one namespace, behind a lane of the proxy, both by its name. `ends`: exit codes of its
+    processes so far; `clock_ahead_s`: of its host, from its next start on."""
 
-    def __init__(self, rig: Rig, namespace: str, settings: Mapping[str, str]) -> None:
-        self.namespace, self.ends, self.lane = namespace, list[int](), rig.proxy.lane(namespace)
-        self.log = rig.folder / f"controller-{namespace}.log"
+    def __init__(self, rig: Rig, namespace: str, name: str, settings: Mapping[str, str]) -> None:
+        self.namespace, self.name, self.ends = namespace, name, list[int]()
+        self.lane = rig.proxy.lane(name)
+        self.log = rig.folder / f"controller-{name}.log"
+        self.clock_ahead_s = 0.0
         self._rig, self._settings = rig, settings
-        self._config = write_kubeconfig(rig.folder / f"{namespace}.kubeconfig", self.lane)
+        self._config = write_kubeconfig(rig.folder / f"{name}.kubeconfig", self.lane)
         self._fork: Fork | None = None
 
     async def begin(self) -> None:
@@ -65,12 +68,13 @@ class Controller:
             "AICSWEEP_MEASURE_IMAGE": "measure",
             "AICSWEEP_LEASE_NAMESPACE": self.namespace,
             # The same one after a restart: it need not wait until its own Lease has run out.
-            "AICSWEEP_IDENTITY": self.namespace,
+            "AICSWEEP_IDENTITY": self.name,
             "AICSWEEP_LISTEN": "127.0.0.1:0",
             **self._settings,
         }
-        folder = self._rig.folder
-        self._fork = await self._rig.forks.run(["k8s"], environment, folder=folder, log=self.log)
+        self._fork = await self._rig.forks.run(
+            ["k8s"], environment, folder=self._rig.folder, log=self.log, clock_ahead_s=self.clock_ahead_s
+        )
 
     async def end(self, number: signal.Signals) -> int:
         """Its exit code, once it has ended."""
@@ -89,6 +93,17 @@ class Controller:
     def stop(self) -> int:
         """As a Deployment does; its exit code."""
         return self._rig.do(self.end(signal.SIGTERM))
+
+    def pause(self) -> None:
+        """As a host that hangs: it does nothing until `go_on`, and has not noticed then."""
+        self._rig.do(self._signal(signal.SIGSTOP))
+
+    def go_on(self) -> None:
+        self._rig.do(self._signal(signal.SIGCONT))
+
+    async def _signal(self, number: signal.Signals) -> None:
+        assert self._fork is not None
+        self._rig.forks.signal(self._fork, number)
 
     def kill_at_call(self, number: int, *, done: bool) -> None:
         """Kill it at its so many-th call from now on, before the server gets it or once it is `done`; a new
@@ -173,13 +188,18 @@ class Rig:
     def remove_namespaces(self) -> None:
         self.cluster.kubectl("delete", "namespace", "-l", "=".join(_OURS), "--wait=false")
 
+    def node_back(self, fault: Fault) -> None:
+        """The node that `fault` took away is heard of again."""
+        self._loop.call_soon_threadsafe(fault.back.set)
+
     # -- Sweeps
 
     @contextmanager
-    def controller(self, namespace: str, **settings: str) -> Iterator[Controller]:
-        """One for this namespace; `settings` by the variables' names without their prefix, in lower case."""
-        given = {f"AICSWEEP_{name.upper()}": value for name, value in settings.items()}
-        controller = Controller(self, namespace, given)
+    def controller(self, namespace: str, name: str = "", **settings: str) -> Iterator[Controller]:
+        """One for this namespace, by default of its name; `settings` by the variables' names without their
+        prefix, in lower case."""
+        given = {f"AICSWEEP_{setting.upper()}": value for setting, value in settings.items()}
+        controller = Controller(self, namespace, name or namespace, given)
         controller.start()
         try:
             yield controller

@@ -18,7 +18,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,28 @@ class Scene:
         assert self.repeated() <= repeated, self.repeated()
         assert not self.lies(), self.lies()
         until(lambda: all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in self.pods()))
+
+    def rival(self, **settings: str) -> AbstractContextManager[Controller]:
+        """A second controller of the namespace, which waits for the first one's Lease."""
+        return self.rig.controller(self.namespace, f"{self.namespace}-rival", **settings)
+
+    @contextmanager
+    def own_nodes(self, count: int, **offer: int) -> Iterator[list[str]]:
+        """Nodes for this scene's measure pods alone, where `pods=scene.on_own_nodes` is applied."""
+        names = self.rig.cluster.add_nodes(count, prefix=self.namespace, **offer)
+        try:
+            yield names
+        finally:
+            self.rig.cluster.remove_nodes(*names)
+
+    @property
+    def on_own_nodes(self) -> dict[str, Any]:
+        return {"measureNodeSelector": {"aicsweep.dev/nodes": self.namespace}}
+
+    def excluded(self) -> set[str]:
+        """Nodes that the status has ever called so."""
+        states = self.rig.said(self.namespace, "it")
+        return {node for state in states for node in state.get("status", {}).get("excludedNodes", ())}
 
     def lies(self) -> list[str]:
         return self.rig.lies(self.namespace)

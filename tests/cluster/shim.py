@@ -35,8 +35,11 @@ _INDEX = "batch.kubernetes.io/job-completion-index"
 
 # kill: SIGKILL. oom: the same, as the kubelet tells it. evict: through the API's eviction, then SIGTERM.
 # lose-message: it ends well, and nobody learns what it said. twice: another pod does the same at the same time.
-# hang: only a signal ends it. exit: it ends with `code` and has done nothing.
-Action = Literal["kill", "oom", "evict", "lose-message", "twice", "hang", "exit"]
+# hang: only a signal ends it. exit: it ends with `code` and has done nothing. reject: the kubelet takes it not.
+# reboot: killed, and the kubelet that comes up knows nothing of it. away: nothing is heard of its node until
+# `back`, if ever; its program goes on from where it was then.
+Action = Literal["kill", "oom", "evict", "lose-message", "twice", "hang", "exit", "reject", "reboot", "away"]
+_KILLS = {"kill": "Error", "oom": "OOMKilled", "reboot": "ContainerStatusUnknown"}
 
 
 @dataclass
@@ -51,12 +54,14 @@ class Fault:
     stage: str = ""
     wave: str = ""
     index: str = ""
+    node: str = ""
     at_write: int = 0
     after: int = 0
     times: int = 1
     code: int = 3
     seen: int = 0
     struck: list[str] = field(default_factory=list)
+    back: asyncio.Event = field(default_factory=asyncio.Event)
 
     def fits(self, pod: Mapping[str, Any]) -> bool:
         meta = pod["metadata"]
@@ -67,6 +72,7 @@ class Fault:
             (self.stage, labels.get(names.LABEL_STAGE)),
             (self.wave, labels.get(names.LABEL_WAVE)),
             (self.index, labels.get(_INDEX)),
+            (self.node, pod["spec"].get("nodeName")),
         ]
         return all(not wanted or wanted == found for wanted, found in pairs)
 
@@ -91,6 +97,7 @@ class _Part:
     """A pod on stage."""
 
     pod: Any
+    fault: Fault | None = None
     fork: Fork | None = None
     ending: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -146,6 +153,9 @@ class Shim:
                     return await self._patch(part, {"status": said}, "/status")
             await self._patch(part, {"metadata": {"annotations": {PLAYED_BY: "shim"}}})
             environment = await self._configured(part, folder)
+            if self._rejected(part):
+                await self._patch(part, {"status": kubelet.rejected(part.pod)}, "/status")
+                return
             code, reason, message = await self._perform(part, environment, folder)
             self.played.append(
                 Played(
@@ -219,11 +229,18 @@ class Shim:
 
     # -- what happens to it
 
+    def _rejected(self, part: _Part) -> bool:
+        part.fault = self._fault(part.pod)
+        if part.fault is None or part.fault.action != "reject":
+            return False
+        part.fault.struck.append(part.pod["metadata"]["name"])
+        return True
+
     async def _perform(
         self, part: _Part, environment: Mapping[str, str], folder: Path
     ) -> tuple[int, str, str]:
         """Exit code, reason and message of its container."""
-        fault = self._fault(part.pod)
+        fault = part.fault
         if fault is not None and not fault.at_write:
             fault.struck.append(part.pod["metadata"]["name"])
         if fault is None or fault.action in ("lose-message", "twice"):
@@ -240,18 +257,14 @@ class Shim:
         if fault.action == "exit":
             return fault.code, "Error", ""
         if not fault.at_write:
-            if fault.action in ("kill", "oom"):
-                return KILLED, "OOMKilled" if fault.action == "oom" else "Error", ""
+            if fault.action in _KILLS:
+                return KILLED, _KILLS[fault.action], ""
             if fault.action == "evict":
                 await self._evict(part)
             await part.ending.wait()
             return TERMINATED, "Error", ""
         code = await self._process(part, environment, folder, fault)
-        return (
-            code,
-            "OOMKilled" if fault.action == "oom" else "Error" if code else "Completed",
-            kubelet.message(folder),
-        )
+        return code, _KILLS.get(fault.action, "Error") if code else "Completed", kubelet.message(folder)
 
     def _fault(self, pod: Any) -> Fault | None:
         """The first that strikes; every one that fits counts the pod."""
@@ -282,8 +295,11 @@ class Shim:
             await asyncio.wait({ending, holding, fork.ended}, return_when=asyncio.FIRST_COMPLETED)
             if fault and holding.done():
                 fault.struck.append(part.pod["metadata"]["name"])
-                if fault.action in ("kill", "oom"):
+                if fault.action in _KILLS:
                     self._forks.signal(fork, signal.SIGKILL)
+                elif fault.action == "away":
+                    await fault.back.wait()
+                    self._forks.go_on(fork)
                 elif fault.action == "evict":
                     await self._evict(part)
                 await asyncio.wait({ending, fork.ended}, return_when=asyncio.FIRST_COMPLETED)

@@ -99,18 +99,20 @@ def test_answers_that_say_no(cluster: Cluster, namespace: str) -> None:
 
 def test_a_status_goes_to_the_sweep_it_is_of_and_no_other(sweeps: Cluster, namespace: str) -> None:
     sweeps.apply(sweep(), namespace=namespace)
-    uid = sweeps.get("sweep", "small", "-n", namespace)["metadata"]["uid"]
+    found = sweeps.get("sweep", "small", "-n", namespace)
 
     async def ask(api: Api) -> None:
-        written = await api.replace_status(SWEEPS, namespace, "small", uid, {"phase": "Planning", "round": 1})
+        written = await api.replace_status(SWEEPS, found, {"phase": "Planning", "round": 1})
         assert written["status"] == {"phase": "Planning", "round": 1, "observedGeneration": 0}
         # The whole status: what is no longer said is gone.
-        written = await api.replace_status(SWEEPS, namespace, "small", uid, {"phase": "Merging"})
+        written = await api.replace_status(SWEEPS, written, {"phase": "Merging"})
         assert (written["status"]["phase"], written["status"]["round"]) == ("Merging", 0)
-        with pytest.raises(Conflict):
-            await api.replace_status(SWEEPS, namespace, "small", "the one before", {"phase": "Complete"})
+        another = {"metadata": {**written["metadata"], "uid": "the one before"}}
+        for old in (found, another):
+            with pytest.raises(Conflict):
+                await api.replace_status(SWEEPS, old, {"phase": "Complete"})
         with pytest.raises(Invalid, match=r"status\.phase"):
-            await api.replace_status(SWEEPS, namespace, "small", uid, {"phase": "Elsewhere"})
+            await api.replace_status(SWEEPS, written, {"phase": "Elsewhere"})
 
     asking(sweeps, ask)
     assert sweeps.get("sweep", "small", "-n", namespace)["status"]["phase"] == "Merging"
@@ -172,7 +174,8 @@ def test_its_rights_are_enough_for_each_of_its_calls(
                         of, {**job(namespace, "none"), "apiVersion": of.api_version, "kind": of.kind}
                     )
                 case "patch" if call.subresource:
-                    asked = api.replace_status(of, namespace, "none", "uid", {})
+                    none = {"namespace": namespace, "name": "none", "uid": "uid", "resourceVersion": "1"}
+                    asked = api.replace_status(of, {"metadata": none}, {})
                 case "patch":
                     asked = api.patch(of, namespace, "none", {})
                 case "delete":

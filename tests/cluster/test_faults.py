@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -31,102 +30,6 @@ pytestmark = pytest.mark.cluster
 OUTAGE_S = float(os.environ.get("AICSWEEP_TEST_OUTAGE_S", "20"))
 STAGES = ("plan", "export", "compile", "measure", "merge")
 play = Plays()
-
-
-# -- pods
-
-
-def _once_a_stage(scene: Scene, action: Any, **of: Any) -> None:
-    """One pod of each stage meets it, and the table is right all the same."""
-    faults = [scene.fault(action, stage=stage, **of) for stage in STAGES]
-    scene.apply()
-    scene.ends_well(repeated=2 * len(SMALL["grid"]["cores"]))
-    assert [len(fault.struck) for fault in faults] == [1] * len(faults)
-
-
-@play
-def pods_killed_before_they_begin(scene: Scene) -> None:
-    _once_a_stage(scene, "kill")
-
-
-@play
-def pods_out_of_memory(scene: Scene) -> None:
-    _once_a_stage(scene, "oom", at_write=1)
-
-
-@play
-def pods_evicted(scene: Scene) -> None:
-    _once_a_stage(scene, "evict", at_write=1)
-
-
-@play
-def pods_without_store_or_device(scene: Scene) -> None:
-    """Exit code 3: the host's or the device's fault, another pod tries."""
-    _once_a_stage(scene, "exit", code=3)
-
-
-@play
-def pods_doubled(scene: Scene) -> None:
-    """Two pods do the same at the same time, in every stage and each index."""
-    faults = [scene.fault("twice", stage=stage, times=99) for stage in STAGES]
-    scene.apply()
-    scene.ends_well(repeated=8)
-    assert all(fault.struck for fault in faults)
-
-
-@play
-def pods_that_hang(scene: Scene) -> None:
-    """An administrator deletes the one that does not go on."""
-    fault = scene.fault("hang", stage="measure", at_write=1)
-    scene.apply()
-    until(lambda: fault.struck)
-    scene.kubectl("delete", "pod", *fault.struck, "--wait=false")
-    scene.ends_well()
-
-
-@play
-def messages_of_plan_and_merge_lost(scene: Scene) -> None:
-    faults = [scene.fault("lose-message", stage=stage) for stage in ("plan", "merge")]
-    scene.apply()
-    scene.ends_well()
-    assert [len(fault.struck) for fault in faults] == [1, 1]
-    assert scene.kubectl("describe", "sweep", "it").count("MessageLost") == 2
-
-
-@play
-def cell_that_kills_its_pod(scene: Scene) -> None:
-    """It gets a verdict; everything else is measured."""
-    scene.fake(faults=[{"stage": "run", "where": {"cores": 7}, "verdict": "kill"}])
-    scene.apply()
-    scene.wait()
-    rows = scene.results()
-    assert {(row["cores"], row["status"], row["reason"]) for row in rows} == {
-        (1, "ok", ""),
-        (2, "ok", ""),
-        (7, "failed", "killed"),
-        (14, "ok", ""),
-    }
-    healthy = [row for row in undisturbed(**SMALL) if row["cores"] != 7]
-    found = {row["slot"]: row["throughput_images_s"] for row in rows if row["status"] == "ok"}
-    assert found == {row["slot"]: row["throughput_images_s"] for row in healthy}
-    assert scene.reason("Complete") == "SomeFailed"
-    assert not scene.lies()
-
-
-def _killed_at_write(number: int) -> None:
-    def killed(scene: Scene) -> None:
-        faults = [scene.fault("kill", stage=stage, at_write=number) for stage in STAGES]
-        scene.apply()
-        scene.ends_well(repeated=8)
-        assert any(fault.struck for fault in faults)
-
-    killed.__name__ = f"pods_killed_at_write_{number}"
-    play(killed)
-
-
-# The most that any stage makes: a merge's files of the table, and what makes it current.
-for number in range(1, 7):
-    _killed_at_write(number)
 
 
 # -- the API server, as the controller sees it
@@ -223,6 +126,52 @@ def server_overloaded(scene: Scene) -> None:
     scene.apply()
     scene.ends_well()
     assert throttled.given == 6
+
+
+def _storm(status: int, **of: int) -> None:
+    def storm(scene: Scene) -> None:
+        """Nothing is answered in any other way for a while, and it is asked ever more seldom."""
+        scene.fake(sleep_s=0.2)
+        scene.apply()
+        scene.measuring()
+        refused = Answer(status, **of)
+        scene.lane.answers.append(refused)
+        scene.lane.cut_watches()
+        time.sleep(OUTAGE_S / 2)
+        scene.lane.answers.remove(refused)
+        assert 0 < refused.given < 10 * OUTAGE_S
+        scene.ends_well()
+        assert scene.controller.ends == []
+
+    storm.__name__ = f"storm_of_{status}"
+    play(storm)
+
+
+_storm(429, retry_after_s=1)
+_storm(500)
+
+
+@play
+def stale_reads(scene: Scene) -> None:
+    """A server that lags gives lists of before and no news, also to a controller that has just started."""
+    scene.fake(sleep_s=0.2)
+    scene.apply()
+    until(lambda: scene.jobs("export"))
+    scene.controller.kill()
+    until(lambda: any(job.get("status", {}).get("completionTime") for job in scene.jobs("export")))
+    # What it lists now, with something to do and to say, is what it will be given.
+    scene.controller.start()
+    until(lambda: scene.status.get("cells", {}).get("done"))
+    scene.lane.lags = True
+    scene.controller.kill()
+    scene.controller.start()
+    asked = len(scene.lane.calls)
+    until(
+        lambda: any(call.resource == "sweeps" and call.verb == "watch" for call in scene.lane.calls[asked:])
+    )
+    time.sleep(OUTAGE_S / 4)
+    scene.lane.lags = False
+    scene.ends_well()
 
 
 @play
@@ -358,6 +307,24 @@ def store_away(scene: Scene) -> None:
     aside.rename(scene.store)
     scene.fake()
     scene.ends_well()
+
+
+@play
+def store_away_for_longer_than_a_lot_is_tried(scene: Scene) -> None:
+    """Lots are given up, and measured in the next round; no node is blamed for it."""
+    scene.fake(sleep_s=0.3)
+    scene.apply()
+    scene.measuring()
+    aside = scene.store.with_suffix(".aside")
+    scene.store.rename(aside)
+    scene.store.write_text("not a folder")
+    time.sleep(OUTAGE_S)
+    scene.store.unlink()
+    aside.rename(scene.store)
+    scene.fake()
+    # The Job controller's pauses become as long as the outage was.
+    scene.ends_well(timeout_s=150 + 2 * OUTAGE_S)
+    assert not scene.excluded()
 
 
 @play

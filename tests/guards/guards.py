@@ -97,7 +97,8 @@ def without(guard: Guard, root: Path) -> Verdict:
     """Its tests on the fresh copy at `root`, once the guard is out. Raises RuntimeError where they can't run."""
     guard.take_out(root)
     started = time.monotonic()
-    done = pytest_in(root, "-x", *guard.tests)
+    # A mutant may wait for what never comes.
+    done = pytest_in(root, "-x", "--timeout=100", *guard.tests)
     if done.returncode not in (_PASSED, _FAILED):
         raise RuntimeError(f"{guard.name}: the tests can't run\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)

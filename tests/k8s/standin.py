@@ -203,8 +203,8 @@ class StandIn:
         if found is None:
             return refusal(404, "NotFound")
         if isinstance(body, list):
-            test, write = body
-            if found["metadata"]["uid"] != test["value"]:
+            *tests, write = body
+            if any(found["metadata"][each["path"].rpartition("/")[2]] != each["value"] for each in tests):
                 return web.json_response({"kind": "Status", "reason": "Invalid", "details": {}}, status=422)
             return web.json_response(await self.put(where["plural"], {**found, "status": write["value"]}))
         version = body.get("metadata", {}).get("resourceVersion")

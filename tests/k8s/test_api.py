@@ -6,6 +6,7 @@ What a real server makes of these requests is tested in tests/cluster.
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -188,10 +189,16 @@ async def test_a_status_is_never_written_to_another_sweep_of_the_same_name() -> 
         found = await server.put(
             "sweeps", {"metadata": {"namespace": "a", "name": "s"}, "status": {"old": 1}}
         )
-        await api.replace_status(SWEEPS, "a", "s", found["metadata"]["uid"], {"phase": "Planning"})
-        assert server.objects["sweeps", "a", "s"]["status"] == {"phase": "Planning"}
+        found = copy.deepcopy(found)
+        other = {"metadata": {**found["metadata"], "uid": "the one before"}}
         with pytest.raises(Conflict):
-            await api.replace_status(SWEEPS, "a", "s", "the one before", {"phase": "Complete"})
+            await api.replace_status(SWEEPS, other, {"phase": "Complete"})
+        written = await api.replace_status(SWEEPS, found, {"phase": "Planning"})
+        assert server.objects["sweeps", "a", "s"]["status"] == {"phase": "Planning"}
+        # Who has not seen that yet, e.g. another controller before it led.
+        with pytest.raises(Conflict):
+            await api.replace_status(SWEEPS, found, {"phase": "Complete"})
+        assert written["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]
         assert server.objects["sweeps", "a", "s"]["status"] == {"phase": "Planning"}
 
 
@@ -215,6 +222,7 @@ async def test_every_right_is_asked_for_by_some_method() -> None:
 
         api = Noted.__new__(Noted)
         api._agent = "noted"
+        meta = {"namespace": "a", "name": "b", "uid": "u", "resourceVersion": "1"}
         for resource in RESOURCES:
             for asked in (
                 api.get(resource, "a", "b"),
@@ -222,7 +230,7 @@ async def test_every_right_is_asked_for_by_some_method() -> None:
                 api.watch(resource, "1", silence_s=1).__aenter__(),
                 api.create(resource, job("x")),
                 api.patch(resource, "a", "b", {}),
-                api.replace_status(resource, "a", "b", "u", {}),
+                api.replace_status(resource, {"metadata": meta}, {}),
                 api.delete(resource, "a", "b", "u"),
             ):
                 with suppress(NotFound):

@@ -54,6 +54,33 @@ def test_what_was_written_is_read_until_newer_comes() -> None:
     assert len(cache) == 0
 
 
+def test_an_answer_that_comes_late_undoes_nothing() -> None:
+    """Others have changed the object by then, or deleted it: what the watch has told once is not told again."""
+    cache = Cache(same)
+    cache.seen("ADDED", job("changed", 1))
+    cache.seen("ADDED", job("deleted", 2, owner="s1"))
+    cache.seen("MODIFIED", job("changed", 5))
+    cache.seen("DELETED", job("deleted", 6))
+    for late in (job("changed", 3), job("deleted", 4, owner="s1")):
+        cache.put(late)
+    assert names_in(cache) == {"changed"}
+    assert cache.get(("a", "changed"))["metadata"]["resourceVersion"] == "5"  # type: ignore[index]
+    # Of another namespace another watch may be told later.
+    cache.put(job("other", 4, namespace="b"))
+    assert cache.get(("b", "other"))
+
+
+async def test_versions_that_went_back_are_taken_from_the_next_list_on() -> None:
+    """etcd was restored from a copy."""
+    cache = Cache(same)
+    cache.seen("ADDED", job("a", 500))
+    await listed(job("a", 9), version="12", cache=cache)
+    cache.put(job("a", 13))
+    assert cache.get(("a", "a"))["metadata"]["resourceVersion"] == "13"  # type: ignore[index]
+    cache.put(job("gone since", 11))
+    assert names_in(cache) == {"a"}
+
+
 async def listed(*found: Object, version: str, meanwhile: Object | None = None, cache: Cache) -> list[str]:
     """A list in pages of one, with a write after the first; the names of what changed."""
 

@@ -177,6 +177,19 @@ def test_a_canary_whose_pods_were_killed_by_some_of_its_points_stops_nothing():
     assert at.sweep["status"]["round"] == 2
 
 
+def test_a_canary_without_any_verdict_is_tried_again_in_the_next_round():
+    """The store was away for all of it."""
+    nothing = {"counts": {"missing": 40}, "wanted": 40}
+    at = failed_canary(**nothing)
+    at.plans = [{**PLAN, "plan": "b" * 32}]
+    at.merges.append(MERGE)
+    assert at.run()["phase"] == "Complete"
+    at = failed_canary(**nothing)
+    at.sweep["spec"]["limits"]["rounds"] = 1
+    status = at.run()
+    assert condition(status, "Failed")["reason"] == "CanaryFailed", "but not for ever"
+
+
 def test_a_canary_that_fails_in_part_stops_nothing():
     at = world()
     for _ in range(3):
@@ -216,7 +229,7 @@ def test_over_budget_from_the_beginning_nothing_is_exported_and_the_table_is_mad
 def test_the_budget_of_pinned_jobs_is_that_of_all_together():
     plan = {**PLAN, "canary": 0, "targets": {"n0": [0, 5], "n1": [5, 5]}}
     for hours, phase in ((1.6, "Failed"), (1.7, "Complete")):
-        limits = {"parallelism": 9, "maxDeviceHours": hours}
+        limits = {"parallelism": 1, "maxDeviceHours": hours}
         at = World([plan], [MERGE], nodes=2, placement="everyNode", limits=limits)
         assert at.run()["phase"] == phase
         assert len(at.names("measure")) == (0 if phase == "Failed" else 2)
@@ -303,6 +316,25 @@ def test_a_job_deleted_behind_its_back_is_made_again():
     del at.jobs[gone]
     at.passes()
     assert gone in at.jobs
+    assert at.run()["phase"] == "Complete"
+
+
+def test_a_plan_made_again_with_other_lots_ends_the_work_of_the_one_before():
+    """Its Job was deleted by hand; by now there are results, so fewer lots are wanted."""
+    at = world()
+    while not at.unfinished("measure"):
+        at.passes()
+        at.finish(at.unfinished()[0]["metadata"]["name"])
+        at.passes()
+    old = {job["metadata"]["name"] for job in at.unfinished()}
+    plan = at.created[0]
+    del at.jobs[plan], at.pods[plan]
+    at.plans = [{**PLAN, "plan": "b" * 32}]
+    at.passes()
+    at.finish(at.unfinished("plan")[0]["metadata"]["name"])
+    decision = at.decide()
+    assert {action.name for action in decision.actions if isinstance(action, Delete)} == old
+    assert not [action for action in decision.actions if isinstance(action, Create)]
     assert at.run()["phase"] == "Complete"
 
 
@@ -395,6 +427,7 @@ def test_a_lost_node_ends_its_wave_and_is_excluded():
     job = at.jobs[name]
     job["status"] = {"active": 0, "ready": 0, "terminating": 1, "completedIndexes": "0-6"}
     at.pod(name, phase="Running", node="n7", deleted_at=at.now)
+    at.pod(name, phase="Succeeded", exit_code=0, node="n8")
     at.passes()
     assert at.names("merge") == [], "it may still end"
     at.now += timedelta(minutes=5)
@@ -411,6 +444,7 @@ def test_two_strikes_exclude_a_node_from_the_next_wave():
     first = at.unfinished("measure")[0]["metadata"]["name"]
     at.finish(first)
     at.jobs[first]["status"]["failed"] = 2
+    at.pod(first, phase="Succeeded", exit_code=0, node="good-node")
     for _ in range(2):
         at.pod(first, phase="Failed", exit_code=3, node="bad-node")
     at.passes()

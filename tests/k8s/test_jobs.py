@@ -200,7 +200,13 @@ def test_names_are_functions_of_content():
     assert names.plan_job(one, 1) == names.plan_job(other, 1) != names.plan_job(one, 2)
     other["metadata"]["uid"] = "u-2"
     assert names.plan_job(one, 1) != names.plan_job(other, 1)
+    assert names.job(one, "a", "measure", 1) != names.job(other, "a", "measure", 1)
     assert names.job(one, "a", "measure", 1) != names.job(one, "b", "measure", 1)
+    edited = sweep()
+    edited["metadata"]["generation"] = 2
+    assert names.plan_job(one, 1) != names.plan_job(edited, 1)
+    # A plan that says the same is the same, whoever wanted it.
+    assert names.job(one, "a", "measure", 1) == names.job(edited, "a", "measure", 1)
 
 
 @pytest.mark.parametrize(("lots", "canary", "parallelism"), [(1, 1, 16), (100, 3, 2), (5, 0, 1), (64, 0, 16)])

@@ -1,7 +1,10 @@
+from datetime import timedelta
+
 import pytest
 
 from k8s import names
 from k8s.observe import device_nodes, indexes, observe, pods_wanted
+from tests.k8s.world import START as NOW
 from tests.k8s.world import node
 
 
@@ -89,15 +92,17 @@ def held(**state):
     ],
 )
 def test_why_a_pod_waits(status, waiting):
-    assert observe([job()], [pod("Pending", **status)]).waiting() == waiting
+    assert observe([job()], [pod("Pending", **status)]).waiting(NOW) == waiting
 
 
 def test_why_a_job_whose_pods_fail_does_not_go_on():
     """Only while nothing of it runs: one bad pod of many holds up nothing."""
     said = {"state": {"terminated": {"exitCode": 3, "message": '{"error": "the store refuses the key"}'}}}
     failed = pod("Failed", containerStatuses=[said])
-    assert observe([job(active=0)], [failed]).waiting() == "measure is tried again: the store refuses the key"
-    assert observe([job(active=1, ready=1)], [failed]).waiting() == ""
+    assert (
+        observe([job(active=0)], [failed]).waiting(NOW) == "measure is tried again: the store refuses the key"
+    )
+    assert observe([job(active=1, ready=1)], [failed]).waiting(NOW) == ""
 
 
 def test_a_message_that_is_no_json_is_lost_and_the_reason_of_a_failure_is_kept():
@@ -112,15 +117,56 @@ def test_only_faults_of_the_node_are_strikes():
     def ended(code):
         return pod("Failed", containerStatuses=[{"state": {"terminated": {"exitCode": code}}}])
 
-    seen = observe([job()], [ended(3), ended(3), ended(137), ended(1)])
+    evicted = {"reason": "Evicted", "conditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    said = {"exitCode": 3, "message": '{"error": "no bucket", "reason": "store"}'}
+    no_store = pod("Failed", containerStatuses=[{"state": {"terminated": said}}])
+    well = on("n2", pod("Succeeded"))
+    others = [ended(137), ended(1), pod("Failed", **evicted), no_store, well]
+    seen = observe([job()], [ended(3), ended(3), *others])
     assert seen.strikes(2) == {"n1": 2}
 
 
-def test_strikes_are_of_one_round():
+def on(node_name, of):
+    return {**of, "spec": {"nodeName": node_name}}
+
+
+def test_a_pod_that_its_node_refuses_is_a_strike():
+    refused = pod("Failed", reason="UnexpectedAdmissionError", message="no healthy devices present")
+    seen = observe([job(active=0)], [refused, on("n2", pod("Running"))])
+    assert seen.strikes(2) == {"n1": 1}
+    assert "no healthy devices" in seen.waiting(NOW)
+
+
+def test_strikes_are_of_this_round_and_the_one_before():
     ended = pod("Failed", containerStatuses=[{"state": {"terminated": {"exitCode": 3}}}])
-    seen = observe([job()], [ended, ended])
-    assert seen.strikes(2) == {"n1": 2}
-    assert seen.strikes(1) == seen.strikes(3) == {}
+    seen = observe([job()], [ended, ended, on("n2", pod("Succeeded"))])
+    assert seen.strikes(2) == seen.strikes(3) == {"n1": 2}
+    assert seen.strikes(1) == seen.strikes(4) == {}
+
+
+def test_what_fails_on_every_node_is_no_nodes_fault():
+    """The store is away: to exclude all nodes would leave the next wave waiting for ever."""
+    ended = pod("Failed", containerStatuses=[{"state": {"terminated": {"exitCode": 3}}}])
+    failed = [ended, ended, on("n2", ended), on("n2", ended)]
+    assert observe([job()], failed).strikes(2) == {}
+    assert observe([job()], [*failed, on("n3", pod("Running"))]).strikes(2) == {"n1": 2, "n2": 2}
+
+
+def test_a_job_whose_pods_are_refused_is_named():
+    """A quota of the namespace counts what pods ask for; the Job's status says nothing of it."""
+    made = {**job()["metadata"], "creationTimestamp": NOW.isoformat()}
+
+    def waiting(seconds, **status):
+        return observe([{**job(**status), "metadata": made}]).waiting(NOW + timedelta(seconds=seconds))
+
+    assert "no pod of Job j could be made" in waiting(30)
+    assert waiting(10) == waiting(30, active=1) == waiting(30, terminating=1) == ""
+    assert waiting(30, completedIndexes="0") == ""
+
+
+def test_a_job_that_is_suspended_is_waited_for():
+    held = job(spec={"suspend": True})
+    assert observe([held]).waiting(NOW) == "Job j is suspended, by a queue until there is room, or by hand"
 
 
 def test_nodes_that_offer_devices():

@@ -119,7 +119,7 @@ async def test_the_nearest_names(name: str, words: str) -> None:
 async def test_only_its_own_calls_leave() -> None:
     async with standing_in() as server, api_of(server, calls=PLUGIN_CALLS) as api:
         with pytest.raises(ValueError, match="no right"):
-            await api.replace_status(SWEEPS, "a", "b", "u", {})
+            await api.delete(SWEEPS, "a", "b", "u")
         assert isinstance(api, Api)
         assert server.calls == []
 

@@ -102,6 +102,20 @@ async def test_the_status_of_one_of_that_name_made_since_is_left_alone() -> None
         assert desk.told() == []
 
 
+async def test_a_status_is_not_written_over_one_that_was_not_seen() -> None:
+    """The cache of a controller that has just taken over may be behind what the one before it wrote."""
+    async with at_desk() as desk:
+        found = desk.on_server()
+        await desk.server.put("sweeps", {**found, "status": {"phase": "Complete", "conditions": []}})
+        with pytest.raises(Conflict):
+            await desk.passes(events=(Event("Normal", "No", "x"),))
+        assert desk.status()["phase"] == "Complete"
+        assert desk.told() == []
+        desk.sweeps.seen("MODIFIED", desk.on_server())
+        await desk.passes()
+        assert desk.status() == PLANNING
+
+
 # --- a name that is taken
 
 
