@@ -175,7 +175,12 @@ class Rig:
         """Ready for pods; it goes with the rig."""
         meta = {"name": name, "labels": dict([_OURS])}
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
-        self.do(self.api.request("POST", "/api/v1/namespaces", body))
+        try:
+            self.do(self.api.request("POST", "/api/v1/namespaces", body))
+        except Refused as error:
+            # Asked again after an answer that was lost, as of a busy server.
+            if error.status != 409:
+                raise
         # Made by the controller-manager; a Job whose pods are refused before waits ever longer.
         until(lambda: self._find(f"/api/v1/namespaces/{name}/serviceaccounts/default"))
         return name
