@@ -8,7 +8,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 TORCH_VERSIONS := $(shell sed -nE 's/^((torch|torchvision)==[^ ]+).*/\1/p' requirements/export.txt 2>/dev/null)
 
-.PHONY: help setup demo test test-node images node-programs lint typecheck generate verify mutants bench bench-cluster soak cluster-up cluster-down cluster-demo clean
+.PHONY: help setup demo test test-node images node-programs lint typecheck generate verify mutants bench bench-cluster replay soak cluster-up cluster-down cluster-demo clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list

@@ -36,8 +36,8 @@ BATCHES = 30
 SAMPLE_S = 0.5
 # Mean seconds: of a life, between two faults of the store, and of a fault.
 LIFE_S, CALM_S, FAULT_S = 50.0, 15.0, 6.0
-# A life of fewer seconds says nothing of memory; its first seconds are for imports and for reading the store.
-TELLING_S, WARM_UP_S = 40.0, 15.0
+# A life says something of memory once it has measured for so long; before, it imports, reads the store and builds.
+WARM_UP_S, TELLING_S = 10.0, 20.0
 GROWTH = 1.1
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -97,16 +97,18 @@ class Life:
     seconds: float
     end: str
     mib: list[float]
+    # Number of the first sample when it measured.
+    measuring_from: int
 
     @property
     def warm(self) -> list[float]:
-        return self.mib[int(WARM_UP_S / SAMPLE_S) :]
+        return self.mib[self.measuring_from + int(WARM_UP_S / SAMPLE_S) :]
 
     def growth(self) -> float | None:
         """Of its memory from the first half, once warm, to the last tenth; None where it was too short to tell."""
-        if self.seconds < TELLING_S:
-            return None
         warm = self.warm
+        if len(warm) * SAMPLE_S < TELLING_S:
+            return None
         return statistics.median(warm[-max(1, len(warm) // 10) :]) / statistics.median(warm[: len(warm) // 2])
 
     def line(self, number: int) -> str:
@@ -128,13 +130,16 @@ def sparkline(values: list[float], width: int = 30) -> str:
 
 def live(command: list[str], environment: dict[str, str], log: Path, limit_s: float | None) -> Life:
     """Run until it ends, or is killed after `limit_s`."""
-    began_s, mib = time.monotonic(), []
-    with log.open("ab") as file:
+    began_s, measuring_from = time.monotonic(), None
+    mib: list[float] = []
+    with log.open("wb") as file:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=file)
     try:
         watched = psutil.Process(process.pid)
         while process.poll() is None:
             mib.append(watched.memory_info().rss / 2**20)
+            if measuring_from is None and b"\nmeasure 1/" in log.read_bytes():
+                measuring_from = len(mib)
             if limit_s is not None and time.monotonic() - began_s >= limit_s:
                 process.kill()
             try:
@@ -145,7 +150,8 @@ def live(command: list[str], environment: dict[str, str], log: Path, limit_s: fl
         process.kill()
         process.wait()
     end = "killed" if process.returncode == -9 else f"exit {process.returncode}"
-    return Life(time.monotonic() - began_s, end, mib)
+    first = len(mib) if measuring_from is None else measuring_from
+    return Life(time.monotonic() - began_s, end, mib, first)
 
 
 def soak(minutes: float, seed: int, folder: Path, proxy: Proxy, bucket: str) -> bool:
@@ -201,7 +207,7 @@ def judged(
         f"{len(lives)} lives, {sum(life.end == 'killed' for life in lives)} killed\n"
         f"rows {table.num_rows:,}, equal to an undisturbed run: {'yes' if same else 'NO'}\n"
         f"results {sum(slots.values()):,} of {len(slots):,} slots, doubled {doubled}\n"
-        f"memory of {len(grown)} lives over {TELLING_S:g} s: grown at most x {max(grown, default=1):.2f}"
+        f"memory of {len(grown)} lives that measured long enough: grown at most x {max(grown, default=1):.2f}"
         f" ({'flat' if flat else 'NOT FLAT'})"
     )
     return same and flat and not doubled

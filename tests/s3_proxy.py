@@ -22,6 +22,7 @@ from urllib.parse import unquote
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
+from yarl import URL
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ class Proxy:
 
         async def forward() -> _Answer:
             nonlocal body
-            body = await request.read() if body is None else body
+            # Not request.read(), which refuses more than 1 MiB.
+            body = await request.content.read() if body is None else body
             return await self._forward(request, body)
 
         do = self.script(asked)
@@ -179,8 +181,6 @@ class Proxy:
             )
         # As it came: yarl would write the path's escapes anew, and the signature holds the old ones.
         url = f"{self._upstream}{request.raw_path}"
-        from yarl import URL
-
         async with self._session.request(
             request.method, URL(url, encoded=True), data=body or None, headers=request.headers,
             skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
