@@ -20,6 +20,7 @@ from runner.result import SEGMENT_SUFFIX, encode_segment
 from runner.spec import Sweep
 from runner.store import Store, open_store
 from tests import s3_proxy
+from tests.s3_proxy import Asked
 from tests.samples import place, sweep
 
 BUCKET = "bench"
@@ -43,12 +44,23 @@ def a_sweep(count: int) -> Sweep:
 def requests_of_a_sweep(count: int, folder: Path) -> int:
     """Requests to the store by a sweep of about `count` cells from the check to the table, without those for
     artefacts: these go with the binaries, not with the cells."""
+    return sum("artifacts/" not in asked.key for asked in _asked(count, folder))
+
+
+def requests_while_measuring(count: int, folder: Path) -> int:
+    """Those of them that keep results and samples: planning and merging read each segment besides."""
+    return sum(
+        "/results/" in asked.key or "/raw/" in asked.key for asked in _asked(count, folder) if asked.writes
+    )
+
+
+def _asked(count: int, folder: Path) -> list[Asked]:
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     with s3_proxy.proxying(os.environ["AWS_ENDPOINT_URL"]) as proxy:
         os.environ["AWS_ENDPOINT_URL"] = proxy.endpoint
         at = dataclasses.replace(place(folder, a_sweep(count)), root=_store(folder))
         assert engine.run(at).measured >= count
-        return sum("artifacts/" not in asked.key for asked in proxy.asked)
+        return proxy.asked
 
 
 def naive_requests(count: int, folder: Path) -> int:

@@ -36,7 +36,8 @@ BATCHES = 30
 SAMPLE_S = 0.5
 # Mean seconds: of a life, between two faults of the store, and of a fault.
 LIFE_S, CALM_S, FAULT_S = 50.0, 15.0, 6.0
-# A life says something of memory once it has measured for so long; before, it imports, reads the store and builds.
+# A life says something of memory while it measures, and once it has for so long; before and after it imports,
+# reads the store, builds and merges.
 WARM_UP_S, TELLING_S = 10.0, 20.0
 GROWTH = 1.1
 BARS = "▁▂▃▄▅▆▇█"
@@ -92,17 +93,16 @@ class Trouble:
 
 @dataclass
 class Life:
-    """One process: how it ended, and its resident memory over time in MiB."""
+    """One process: how it ended, and its resident memory in MiB, all the time and while it measured."""
 
     seconds: float
     end: str
     mib: list[float]
-    # Number of the first sample when it measured.
-    measuring_from: int
+    measuring: list[float]
 
     @property
     def warm(self) -> list[float]:
-        return self.mib[self.measuring_from + int(WARM_UP_S / SAMPLE_S) :]
+        return self.measuring[int(WARM_UP_S / SAMPLE_S) :]
 
     def growth(self) -> float | None:
         """Of its memory from the first half, once warm, to the last tenth; None where it was too short to tell."""
@@ -130,16 +130,17 @@ def sparkline(values: list[float], width: int = 30) -> str:
 
 def live(command: list[str], environment: dict[str, str], log: Path, limit_s: float | None) -> Life:
     """Run until it ends, or is killed after `limit_s`."""
-    began_s, measuring_from = time.monotonic(), None
+    began_s = time.monotonic()
     mib: list[float] = []
+    measuring: list[float] = []
     with log.open("wb") as file:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=file)
     try:
         watched = psutil.Process(process.pid)
         while process.poll() is None:
             mib.append(watched.memory_info().rss / 2**20)
-            if measuring_from is None and b"\nmeasure 1/" in log.read_bytes():
-                measuring_from = len(mib)
+            if log.read_bytes()[-1000:].rpartition(b"\nmeasure ")[2].count(b"\n") == 1:
+                measuring.append(mib[-1])
             if limit_s is not None and time.monotonic() - began_s >= limit_s:
                 process.kill()
             try:
@@ -150,8 +151,7 @@ def live(command: list[str], environment: dict[str, str], log: Path, limit_s: fl
         process.kill()
         process.wait()
     end = "killed" if process.returncode == -9 else f"exit {process.returncode}"
-    first = len(mib) if measuring_from is None else measuring_from
-    return Life(time.monotonic() - began_s, end, mib, first)
+    return Life(time.monotonic() - began_s, end, mib, measuring)
 
 
 def soak(minutes: float, seed: int, folder: Path, proxy: Proxy, bucket: str) -> bool:
