@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner import result
 from runner.result import Result, decode_segment, encode_segment, parse_rows
 
 KINDS = {
@@ -39,3 +40,10 @@ def test_a_value_of_another_type_is_refused_when_it_is_written(wrong):
     values = {"slot": "s", "epoch": 0, "status": "ok", "started_at": "", "device_s": 1.0, **wrong}
     with pytest.raises((ValueError, TypeError)):
         encode_segment({}, [Result(**values)])
+
+
+def test_a_segment_of_more_text_than_any_writer_makes_is_not_unpacked(monkeypatch):
+    segment = encode_segment({}, [])
+    monkeypatch.setattr(result, "SEGMENT_TEXT_BYTES", 100)
+    with pytest.raises(ValueError, match="more than 100 bytes"):
+        decode_segment(segment)
