@@ -39,11 +39,12 @@ def verify(path: str, sweep: str | None, output: str) -> None:
     from dataclasses import asdict
 
     from runner import progress
-    from runner import verify as proving
+    from runner.proven_artifacts import Checked
+    from runner.verify import verify as proved
 
     root, prefixes = _found(path, sweep)
-    checked: proving.Checked = {}
-    proofs = [proving.verify(root, prefix, progress.Lines(), checked) for prefix in prefixes]
+    checked: Checked = {}
+    proofs = [proved(root, prefix, progress.Lines(), checked) for prefix in prefixes]
     proven = all(proof.proven for proof in proofs)
     if output == "json":
         listed = [{**asdict(proof), "proven": proof.proven} for proof in proofs]

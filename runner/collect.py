@@ -23,9 +23,9 @@ from runner.errors import BadInput, StoreError
 from runner.keys import ExportRequest
 from runner.plan import Plan
 from runner.planfile import in_a_lot
+from runner.proven_artifacts import named_artifacts
 from runner.store import Listed, NotFound, Store
 from runner.stored import read_results, stored_plan, sweep_folders
-from runner.verify import named_artifacts
 from runner.workplace import Reporter
 
 # A writer takes minutes between its first file and its manifest, a reader less between a pointer and what

@@ -8,71 +8,28 @@ Nothing is written. `verify` goes on after a fault, so that all of them are name
 
 from __future__ import annotations
 
-import hashlib
 import io
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, get_args
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from runner import artifacts, keys, ledger, merge, plan, tables
-from runner.artifacts import Artifact, DamagedArtifact, Kind
+from runner import keys, ledger, merge, plan, tables
 from runner.differences import differences
 from runner.errors import BadInput, StoreError, counted
 from runner.plan import Plan
+from runner.proof import ALTERED, DAMAGED, DIFFERS, MISSING, UNMERGED, UNPROVEN, Proof, digest_of
+from runner.proven_artifacts import Checked, check_artifacts
 from runner.result import SEGMENT_SUFFIX
 from runner.store import NotFound, Store
 from runner.stored import read_results, stored_plan
 from runner.workplace import Reporter
 
-# What can be wrong with an object, or with what follows from it.
-MISSING, ALTERED, DAMAGED, UNMERGED, DIFFERS, UNPROVEN = (
-    "missing", "altered", "damaged", "unmerged", "differs", "unproven",
-)  # fmt: skip
 # So many segments between two words on progress.
 _EVERY = 1_000
 _MERGE = "`aicsweep merge` makes the table anew"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is not as it should be: `kind` is a word above, `key` the object, from the store's root on."""
-
-    kind: str
-    key: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.kind:<9} {self.key}: {self.message}"
-
-
-@dataclass
-class Proof:
-    """What was found of one sweep's run; proven if nothing was. `prefix` is its folder in the store."""
-
-    prefix: str
-    table: str = ""
-    rows: int = 0
-    segments: int = 0
-    plans: int = 0
-    artifacts: int = 0
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def proven(self) -> bool:
-        return not self.findings
-
-    def add(self, kind: str, key: str, message: str) -> None:
-        """Note a fault of `key`, a key of the sweep's folder."""
-        self.findings.append(Finding(kind, f"{self.prefix}/{key}" if self.prefix else key, message))
-
-
-# An artefact's faults (key of the object, kind, message), so that sweeps that share it check it once.
-Checked = dict[tuple[Kind, str], tuple[Artifact | None, list[Finding]]]
 
 
 def verify(root: Store, prefix: str, reporter: Reporter, checked: Checked | None = None) -> Proof:
@@ -84,7 +41,7 @@ def verify(root: Store, prefix: str, reporter: Reporter, checked: Checked | None
     manifest = _json(home, f"{at}/manifest.json", proof, _MERGE) if at else None
     listed = _segments_of(home, at, manifest, proof) if manifest else {}
     results = _results(home, listed, proof, reporter)
-    _artifacts(root, results, proof, reporter, {} if checked is None else checked)
+    check_artifacts(root, results, proof, reporter, {} if checked is None else checked)
     if current and manifest:
         proof.table = at
         if manifest.get("plan") != current.get("plan"):
@@ -243,58 +200,3 @@ def _object(home: Store, key: str, sha256: str, proof: Proof) -> None:
         return
     if found != sha256:
         proof.add(ALTERED, key, "its digest is not the one in manifest.json")
-
-
-def digest_of(store: Store, key: str) -> str:
-    """SHA-256, hex, of an object of any size. Raises NotFound."""
-    hashed = hashlib.sha256()
-    for part in store.stream(key):
-        hashed.update(part)
-    return hashed.hexdigest()
-
-
-def _artifacts(
-    root: Store, results: merge.Results, proof: Proof, reporter: Reporter, checked: Checked
-) -> None:
-    """The artefacts that results name: there, whole, and of graphs the one that was measured."""
-    wanted = list(named_artifacts(results.table))
-    proof.artifacts = len(wanted)
-    new = [at for at in wanted if at not in checked]
-    reporter.say(f"  {counted(len(wanted), 'artefact')}, {len(new)} to check")
-    for number, at in enumerate(new, 1):
-        checked[at] = _artifact(root, *at)
-        found = checked[at][0]
-        size = f"{found.size_bytes / 1e6:.1f} MB" if found else "not there"
-        reporter.say(f"  {number}/{len(new)} {at[0]} {at[1]}: {size}")
-    proof.findings += [finding for at in wanted for finding in checked[at][1]]
-    pairs = results.table.select(["export_key", "graph_digest"]).group_by(["export_key", "graph_digest"])
-    for row in pairs.aggregate([([], "count_all")]).to_pylist():
-        found, _ = checked.get(("export", row["export_key"]), (None, []))
-        if found and row["graph_digest"] and found.digest != row["graph_digest"]:
-            message = f"is not the graph that {counted(row['count_all'], 'result')} came from"
-            proof.findings.append(Finding(ALTERED, f"artifacts/export/{found.key}/manifest.json", message))
-
-
-def named_artifacts(rows: pa.Table) -> Iterator[tuple[Kind, str]]:
-    """Kind and key of every artefact that results name."""
-    for kind in get_args(Kind):
-        named = pc.unique(rows[f"{kind}_key"].cast(pa.string())).to_pylist()
-        yield from ((kind, key) for key in sorted(filter(None, named)))
-
-
-def _artifact(root: Store, kind: Kind, key: str) -> tuple[Artifact | None, list[Finding]]:
-    where = f"artifacts/{kind}/{key}/manifest.json"
-    try:
-        found = artifacts.find(root, kind, key)
-    except DamagedArtifact as error:
-        return None, [Finding(ALTERED, where, error.message)]
-    if found is None:
-        return None, [Finding(MISSING, where, "results name it, and it is gone")]
-    faults = []
-    for file in found.files.values():
-        try:
-            if digest_of(root, file.object_key) != file.sha256:
-                faults.append(Finding(ALTERED, file.object_key, "its digest is not the one in manifest.json"))
-        except NotFound:
-            faults.append(Finding(MISSING, file.object_key, "manifest.json names it, and it is gone"))
-    return found, faults

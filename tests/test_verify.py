@@ -15,9 +15,10 @@ import pytest
 import zstandard
 
 from runner import artifacts, engine, merge, tables
+from runner.proof import Proof
 from runner.store import Store, open_store
 from runner.stored import located, sweep_folders
-from runner.verify import Proof, verify
+from runner.verify import verify
 from tests.samples import Silent, place, sweep
 
 GRID = {"cores": [1, 2, 7], "instances": [1, 2]}

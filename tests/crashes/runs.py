@@ -17,10 +17,11 @@ from typing import Any
 import pyarrow as pa
 
 from runner import tables
+from runner.proof import Finding
 from runner.result import RESULT_SCHEMA
 from runner.store import Store, open_store
 from runner.stored import read_results
-from runner.verify import Finding, verify
+from runner.verify import verify
 from tests.samples import Silent
 
 ROOT = Path(__file__).parents[2]
