@@ -133,21 +133,18 @@ class _Builder:
 
     def _exported(self, name: str) -> Answer | None:
         if self.exporter is not None:
-            attempt, request = self._place.attempt, self._requests[name].export_request
-            verdict = attempt.verdict(name, EXPORT)
-            with attempt.flying(name):
-                self.exports[name] = verdict or _graph(self._place, self.exporter, request)
+            request, verdict = self._requests[name].export_request, self._place.attempt.verdict(name, EXPORT)
+            self.exports[name] = verdict or _graph(self._place, self.exporter, request)
         return self.exports.get(name)
 
     def _compiled(self, build: Build) -> Answer:
         """The answer; one that memory ran out for is not its last word unless it was alone."""
-        attempt, task = self._place.attempt, self.by_binary[build.id]
+        task = self.by_binary[build.id]
         graph = self.exports[task.export]
         assert isinstance(graph, Artifact)
         answer: Answer
         try:
-            with attempt.flying(build.id):
-                answer, outcome = _binary(self._place, task, graph)
+            answer, outcome = _binary(self._place, task, graph)
         except PointFailed as failure:
             answer, outcome = failure, f"{failure.verdict}: {failure.reason}"
             if failure.reason == KILLED:
@@ -188,7 +185,8 @@ def _exported(place: Workplace, exporter: Exporter, request: ExportRequest) -> t
     if found is not None:
         return found, "already there"
     with scratch.temporary() as folder:
-        report = exporter.export(request, folder)
+        with place.attempt.flying(request.id):
+            report = exporter.export(request, folder)
         made = artifacts.publish(place.root, EXPORT, key, folder, asdict(report), place.cache)
         return made, "exported"
 
@@ -220,7 +218,8 @@ def _binary(place: Workplace, task: Task, graph: Artifact) -> tuple[Artifact, st
     local = artifacts.fetch(place.root, graph, place.cache)
     try:
         with scratch.temporary() as folder:
-            place.backend.compile(task.cell, local / "model.onnx", folder)
+            with place.attempt.flying(task.binary):
+                place.backend.compile(task.cell, local / "model.onnx", folder)
             made = artifacts.publish(place.root, "binary", key, folder, asdict(task.cell), place.cache)
             return made, "compiled"
     except Infeasible as verdict:

@@ -9,6 +9,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -201,8 +202,7 @@ class _Work:
                 self._spool.settle()
         else:
             recorder.flush_if_due()
-        with self.attempt.flying(item):
-            result, windows = _measured(bench, task, self.made, shelf)
+        result, windows = _measured(bench, task, self.made, shelf, self.attempt.flying(item))
         recorder.keep_samples(task.slot, windows)
         return [result]
 
@@ -223,7 +223,11 @@ class _Work:
         self.place.reporter.step(MEASURE, label, labels.outcome(result), task.estimate_s / self._side_by_side)
 
 
-def _measured(bench: Bench, task: Task, made: Made, shelf: _Shelf) -> tuple[Result, Windows]:
+def _measured(
+    bench: Bench, task: Task, made: Made, shelf: _Shelf, flying: AbstractContextManager[None]
+) -> tuple[Result, Windows]:
+    """Result and windows of a task that is `flying` while it is on the device: who is killed while files are
+    fetched was not killed by the task."""
     graph = made.exports.get(task.export)
     binary = made.binaries.get(task.binary) if task.binary else None
     for answer in (graph, binary):
@@ -239,7 +243,9 @@ def _measured(bench: Bench, task: Task, made: Made, shelf: _Shelf) -> tuple[Resu
         "graph_digest": graph.digest,
         "binary_key": binary.key if isinstance(binary, Artifact) else "",
     }
-    return measure_task(bench, task, shelf.folder(graph), compiled, report_of(graph), artifacts)
+    folder, report = shelf.folder(graph), report_of(graph)
+    with flying:
+        return measure_task(bench, task, folder, compiled, report, artifacts)
 
 
 def _no_answer(reason: str) -> Infrastructure:
