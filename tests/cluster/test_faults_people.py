@@ -24,7 +24,7 @@ from tests.cluster.rig import Controller
 from tests.cluster.scene import SMALL, Plays, Scene
 
 pytestmark = pytest.mark.cluster
-# A release is to pass 1,000 of them (AICSWEEP_TEST_DELETIONS=1000, two minutes more).
+# A release is to pass 1,000 of them (AICSWEEP_TEST_DELETIONS=1000, some minutes more).
 DELETIONS = int(os.environ.get("AICSWEEP_TEST_DELETIONS", "150"))
 MERGE_PATCH = "application/merge-patch+json"
 play = Plays()
