@@ -232,15 +232,9 @@ class Schedule(Generic[J]):
         return self._stopped or not (self._left[ANY_CARD] or self._left.get(card))
 
     def give_up(self, card: str) -> None:
-        """A card takes nothing more; what it began is anybody's."""
+        """A card takes nothing more. It is not waited for: others help with what it began."""
         self._idle.discard(card)
         self._current.pop(card, None)
-        for lot in self._lots:
-            if lot.home == card and lot.card == ANY_CARD:
-                lot.home = ""
-                self._begun.pop(lot.rank, None)
-                if lot.ready:
-                    heapq.heappush(self._fresh, lot.rank)
 
     def stop(self) -> None:
         """Nothing further begins."""
