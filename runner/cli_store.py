@@ -18,8 +18,8 @@ _sweep = click.option("--sweep", metavar="NAME", help="Only this one, where PATH
 _output = click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
 )
-# Findings shown of each sweep; -o json has all of them.
-_SHOWN = 50
+# Findings shown of each sweep; -o json has all of them. One bad segment makes each of its rows' columns differ.
+_SHOWN, _SHOWN_DIFFERENCES = 50, 5
 
 
 @click.command()
@@ -39,6 +39,7 @@ def verify(path: str, sweep: str | None, output: str) -> None:
     from dataclasses import asdict
 
     from runner import progress
+    from runner.proof import DIFFERS
     from runner.proven_artifacts import Checked
     from runner.verify import verify as proved
 
@@ -51,10 +52,12 @@ def verify(path: str, sweep: str | None, output: str) -> None:
         click.echo(_json({"store": root.url, "proven": proven, "sweeps": listed}))
     else:
         for proof in proofs:
-            for finding in proof.findings[:_SHOWN]:
+            causes = [finding for finding in proof.findings if finding.kind != DIFFERS][:_SHOWN]
+            follows = [finding for finding in proof.findings if finding.kind == DIFFERS][:_SHOWN_DIFFERENCES]
+            for finding in (*causes, *follows):
                 click.echo(finding)
-            if len(proof.findings) > _SHOWN:
-                click.echo(f"... and {len(proof.findings) - _SHOWN:,} more (-o json lists all)")
+            if more := len(proof.findings) - len(causes) - len(follows):
+                click.echo(f"... and {more:,} more (-o json lists all)")
             held = ", ".join(
                 [
                     f"{proof.rows:,} rows",

@@ -261,6 +261,10 @@ def test_verify_proves_a_table_and_names_the_segment_that_was_altered(folder):
     data = bytearray(segment.read_bytes())
     data[len(data) // 2] ^= 1
     segment.write_bytes(data)
+    words = aicsweep("verify", "aicsweep-results", cwd=folder).stdout.splitlines()
+    assert words[0].startswith("altered")
+    assert segment.name in words[0]
+    assert len(words) < 10
     done = aicsweep("verify", "aicsweep-results", "-o", "json", cwd=folder)
     assert done.returncode == 1
     said = json.loads(done.stdout)
