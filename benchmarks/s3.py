@@ -5,10 +5,8 @@ is not counted; `benchmarks.__main__` starts it and points AWS_* at it.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 import boto3
 
@@ -108,23 +106,3 @@ def write_store(count: int, folder: Path) -> int:
 def merge(count: int, folder: Path) -> int:
     plan = read_plan((folder / "plan.parquet").read_bytes())
     return int(merge_.merge(plan, engine.read_results(_store(folder))).num_rows)
-
-
-def write_objects(count: int, folder: Path) -> int:
-    """A JSON object for each result."""
-    plan, client, done = merging._write_plan(count, folder), boto3.client("s3"), 0
-    for header, some in merging.results(plan):
-        for result in some:
-            body = json.dumps({**header, **dataclasses.asdict(result)})
-            client.put_object(Bucket=BUCKET, Key=f"{folder.name}/{result.slot}.json", Body=body)
-            done += 1
-    return done
-
-
-def naive_merge(count: int, folder: Path) -> int:
-    """json for each object, pandas for the rest."""
-    client = boto3.client("s3")
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{folder.name}/")
-    listed: list[Any] = [item["Key"] for page in pages for item in page.get("Contents", ())]
-    bodies = [client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in listed]
-    return merging._naive_table([json.loads(body) for body in bodies], folder)
