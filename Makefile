@@ -8,7 +8,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 TORCH_VERSIONS := $(shell sed -nE 's/^((torch|torchvision)==[^ ]+).*/\1/p' requirements/export.txt 2>/dev/null)
 
-.PHONY: help setup demo test test-node images node-programs lint typecheck generate verify mutants bench bench-cluster replay soak cluster-up cluster-down cluster-demo clean
+.PHONY: help setup demo test test-node node-demo images node-programs lint typecheck generate verify mutants bench bench-cluster replay soak cluster-up cluster-down cluster-demo clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -52,10 +52,13 @@ test: .venv/.dev lint  ## Set up and pass everything but tests on real nodes
 
 test-node: .venv/.dev node-programs  ## Tests on real nodes of this machine: kubelets, containers, device files (root)
 	@echo "== tests on real nodes"
-	@$(BIN)/python -m pytest tests/nodes
+	@$(BIN)/python -m pytest -m nodes tests/nodes
 
 images: .venv/.dev node-programs  ## Build the Dockerfile's images with buildah and say how large they are (root)
 	@$(BIN)/python -m tests.nodes.images
+
+node-demo: .venv/.dev node-programs  ## The chart, the quickstart and its table on real nodes, each command shown (root; KEEP=1: leave it up)
+	@$(BIN)/python -m tests.nodes demo $(if $(KEEP),--keep)
 
 # What of Debian's packages real nodes and images need, where it is not there.
 node-programs: .venv/.dev

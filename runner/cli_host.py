@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from runner.errors import EXIT_INFRASTRUCTURE, EXIT_OK
+from runner.errors import EXIT_INFRASTRUCTURE, EXIT_OK, BadInput, Problem
 
 _sdk = click.option(
     "--sdk", metavar="DIR", type=click.Path(path_type=Path), help="The vendor's SDK, by default /opt/qti-aic."
@@ -44,8 +44,9 @@ def devices(sdk: Path | None, output: str) -> None:
 @click.command()
 @_sdk
 @click.option("--store", metavar="URL", help="Also try this store: a folder or s3://BUCKET/PREFIX.")
+@click.option("--only", metavar="CHECK", help="Only the checks of this name, e.g. store.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def doctor(sdk: Path | None, store: str | None, output: str) -> None:
+def doctor(sdk: Path | None, store: str | None, only: str | None, output: str) -> None:
     """Look for what stands in the way of a sweep on this host; each line is ok, or says what to do.
 
     \b
@@ -54,8 +55,11 @@ def doctor(sdk: Path | None, store: str | None, output: str) -> None:
     """
     from runner import doctor as checks
 
-    broken = False
+    broken, found = False, False
     for check in checks.examine(sdk, store):
+        if only not in (None, check.name):
+            continue
+        found = True
         broken = broken or check.level == "bad"
         if output == "json":
             # A line each, at once: a check that never comes back must not take the others with it.
@@ -65,6 +69,10 @@ def doctor(sdk: Path | None, store: str | None, output: str) -> None:
         click.echo(f"{click.style(f'{mark:<4}', fg=colour)} {check.name:<12} {check.text}")
         if check.remedy:
             click.echo(f"{'':<17} -> {check.remedy}")
+    if not found:
+        raise BadInput(
+            [Problem("--only", f"{only} is none of the checks made here", "see them all without it")]
+        )
     sys.exit(EXIT_INFRASTRUCTURE if broken else EXIT_OK)
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from runner.backends.qaic import bench, locks
 from runner.cli import cli
-from runner.errors import Infrastructure
+from runner.errors import BadInput, Infrastructure
 from tests.emulated_sdk import Card, Sdk, install
 
 
@@ -56,3 +56,13 @@ def test_doctor_ends_with_3_if_something_is_broken(emulated: Sdk, tmp_path: Path
     assert ill.exit_code == 3
     assert "BAD  store" in ill.output
     assert "-> " in ill.output
+
+
+def test_doctor_asked_for_one_check_says_nothing_of_the_others(tmp_path: Path) -> None:
+    """The chart's test has the SDK but no device."""
+    bare = install(tmp_path / "sdk", cards=[])
+    told = ["doctor", "--sdk", str(bare.root), "--store", str(tmp_path / "store")]
+    assert CliRunner().invoke(cli, told).exit_code == 3
+    done = CliRunner().invoke(cli, [*told, "--only", "store"])
+    assert (done.exit_code, len(done.output.splitlines())) == (0, 1)
+    assert isinstance(CliRunner().invoke(cli, [*told, "--only", "stroe"]).exception, BadInput)

@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 
 from tests.cluster import test_faults, test_faults_people, test_faults_pods, test_flow
+from tests.nodes import test_faults as on_nodes
 
 DOCUMENT = Path(__file__).parents[1] / "docs/faults.md"
 FAULTS = {
     "test_faults": test_faults.play.names,
     "test_faults_people": test_faults_people.play.names,
     "test_faults_pods": test_faults_pods.play.names,
+    "nodes": [act.__name__ for act in on_nodes.PLAYS],
 }
 PLAYS = {**FAULTS, "test_flow": test_flow.play.names}
 
@@ -47,3 +49,5 @@ def test_each_named_test_exists() -> None:
 
 def test_each_tested_fault_is_named() -> None:
     assert {(module, name) for module, names in FAULTS.items() for name in names} <= named()
+    for name in re.findall(r"^def (test_\w+)\(", Path(on_nodes.__file__).read_text(), re.MULTILINE):
+        assert f"`test_faults::{name}`" in DOCUMENT.read_text()

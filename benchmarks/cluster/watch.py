@@ -33,14 +33,19 @@ class Writes(Counter[tuple[str, str]]):
 
 
 def writes(rig: Rig) -> Writes:
-    """All so far, by whomever, the refused ones too; as the API server's metrics count them."""
+    """All so far, by whomever, the refused ones too."""
 
     async def metrics() -> str:
         async with rig.api.session.get(f"{rig.api.server}/metrics") as answer:
             return await answer.text()
 
+    return counted(rig.do(metrics()))
+
+
+def counted(metrics: str) -> Writes:
+    """As the API server's metrics count them."""
     found = Writes()
-    for text, number in _REQUESTS.findall(rig.do(metrics())):
+    for text, number in _REQUESTS.findall(metrics):
         labels = dict(_LABEL.findall(text))
         if labels["verb"] in _WRITES and labels["resource"] in _COUNTED:
             of = "/".join(filter(None, (labels["resource"], labels["subresource"])))

@@ -194,7 +194,7 @@ def test_there_is_a_test_where_there_is_a_store(helm: Helm) -> None:
     assert not all_of(helm.render(), "Pod")
     made = of(helm.render({"store": {"url": "s3://bench/x", "secretName": "s3"}}), "Pod")
     (container,) = made["spec"]["containers"]
-    assert container["args"] == ["doctor", "--store", "s3://bench/x"]
+    assert container["args"] == ["doctor", "--only", "store", "--store", "s3://bench/x"]
     assert {e["name"] for e in container["env"] if "valueFrom" in e} == set(jobs.SECRET_KEYS)
     assert made["metadata"]["labels"][names.MANAGED_BY] != names.MANAGER
     elsewhere = helm.render({"store": {"url": "s3://bench/x"}, "watchNamespaces": ["team-a"]})

@@ -11,20 +11,25 @@ from typing import Any
 
 import pyarrow as pa
 
+from k8s.jobs import DEVICE_NODE
 from runner import tables
-from runner.store import open_store
+from runner.store import Store, open_store
 from runner.sweepfile import sweep_from_object
-from tests.cluster import program
+from tests import s3_server
+from tests.cluster import binaries, cluster, program
 from tests.cluster.cluster import QAIC, Cluster, until
-from tests.nodes import images
+from tests.cluster.oracle import is_true, of_its_spec
+from tests.nodes import buildah, host, images
 from tests.nodes.host import Nodes
-from tests.nodes.layout import GATEWAY
+from tests.nodes.layout import GATEWAY, SERVICE, Node
 from tests.s3_server import ADMIN_KEY, SECRET_KEY, S3Server
 
 ROOT = Path(__file__).parents[2]
 S3_PLACE = f"{GATEWAY}:8333"
 SECRET = "store"
 CLUSTER = "nodes"
+CARDS = ("card-a", "card-b")
+BUILDER = "builder"
 
 
 def settings(namespace: str, build_image: str, measure_image: str) -> dict[str, str]:
@@ -46,15 +51,14 @@ class Bench:
 
     def __init__(self, cluster: Cluster, nodes: Nodes, s3: S3Server, folder: Path) -> None:
         self.cluster, self.nodes, self.s3, self.folder = cluster, nodes, s3, folder
-        chains = images.for_tests()
-        self.images = {name: chain[-1] for name, chain in chains.items()}
-        self.measure_image = self.images["measure"].reference
-        self.build_image = self.images["build"].reference
+        self.images = {name: image.reference for name, image in images.for_tests().items()}
 
-    def load_images(self, cards: Sequence[str], builder: str) -> None:
-        """Each node has what its pods need: the image with torch takes 13 GB of a node's disk."""
-        self.nodes.load([self.images["pause"].archive, self.images["measure"].archive], cards)
-        self.nodes.load([self.images["pause"].archive, self.images["build"].archive], [builder])
+    def load_images(self) -> None:
+        archives = []
+        for name, reference in self.images.items():
+            archives.append(self.folder / f"{name}.tar")
+            buildah.thin(reference, archives[-1])
+        self.nodes.load(archives)
 
     def wait_ready(self, names: Sequence[str]) -> None:
         ready = 'jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}'
@@ -68,6 +72,7 @@ class Bench:
         return str(self.cluster.get("node", node)["status"]["allocatable"].get(QAIC, "0"))
 
     def add_namespace(self, name: str) -> None:
+        """A fresh one that enforces Pod Security `restricted`, with a bucket and the Secret for it."""
         bucket = {"Bucket": name}
         self.s3.client().create_bucket(**bucket)
         labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
@@ -87,7 +92,7 @@ class Bench:
     @contextmanager
     def controller(self, namespace: str) -> Iterator[subprocess.Popen[bytes]]:
         """One for this namespace, a process of this machine."""
-        given = settings(namespace, self.build_image, self.measure_image)
+        given = settings(namespace, self.images["build"], self.images["measure"])
         process = program.start(self.cluster.kubeconfig, self.folder, namespace, **given).popen
         try:
             yield process
@@ -108,11 +113,10 @@ class Bench:
         return self.cluster.get("sweep", name, "-n", namespace)
 
     def wait(self, namespace: str, name: str, condition: str = "Complete", *, timeout_s: float = 240) -> Any:
-        """The Sweep, once the condition is true."""
+        """The Sweep, once the condition is true of the spec that it has."""
 
         def so() -> bool:
-            conditions = self.sweep(namespace, name).get("status", {}).get("conditions", [])
-            return any(c["type"] == condition and c["status"] == "True" for c in conditions)
+            return is_true(of_its_spec(self.sweep(namespace, name)), condition)
 
         try:
             until(so, timeout_s=timeout_s)
@@ -127,7 +131,8 @@ class Bench:
         for pod in self.pods(namespace):
             if pod["status"]["phase"] == "Failed":
                 parts.append(self.logs(namespace, pod["metadata"]["name"]))
-        parts.append((self.folder / f"controller-{namespace}.log").read_text()[-3000:])
+        log = self.folder / f"{namespace}.log"
+        parts += [log.read_text()[-3000:]] if log.exists() else []
         return "\n".join(parts)
 
     def pods(self, namespace: str, stage: str = "") -> list[Any]:
@@ -138,9 +143,45 @@ class Bench:
     def logs(self, namespace: str, pod: str) -> str:
         return self.cluster.kubectl("logs", pod, "-n", namespace)
 
+    def home(self, namespace: str, name: str, store: str = "", cluster: str = CLUSTER) -> Store:
+        """The Sweep's folder, by default in its bucket; pods see it at another address."""
+        prefix = sweep_from_object(self.sweep(namespace, name)).store_prefix(cluster)
+        return open_store(store or f"s3://{namespace}/results").at(prefix)
+
     def table(self, namespace: str, name: str) -> pa.Table:
         """The Sweep's current table, read from the bucket by the product's own code."""
-        # The bucket is where pods see it; here it is on the loopback address.
-        prefix = sweep_from_object(self.sweep(namespace, name)).store_prefix(CLUSTER)
-        home = open_store(f"s3://{namespace}/results").at(prefix)
-        return tables.read_current(home)[0]
+        return tables.read_current(self.home(namespace, name))[0]
+
+
+def make(say: binaries.Say) -> None:
+    """Programs and images, where they are missing."""
+    binaries.ensure(say)
+    binaries.ensure(say, *binaries.NODE_NAMES)
+    for image in images.for_tests().values():
+        for each in images.missing(image):
+            say(f"building the image {each.name} (once)")
+            images.ensure(each)
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Bench]:
+    """Two nodes with two cards each and one that builds, Ready, with all images; and an S3."""
+    programs = {**binaries.ensure(print), **binaries.ensure(print, *binaries.NODE_NAMES)}
+    pause = images.pause_image().reference
+    nodes = [
+        *(Node(name, number, 2, pause, {DEVICE_NODE: "true"}) for number, name in enumerate(CARDS, 1)),
+        Node(BUILDER, len(CARDS) + 1, 0, pause),
+    ]
+    names = [node.name for node in nodes]
+    with (
+        s3_server.running(folder / "s3") as s3,
+        cluster.running(folder / "cluster", kubelets=names) as control_plane,
+    ):
+        configs = {name: control_plane.folder / "state" / f"node-{name}.kubeconfig" for name in names}
+        forwards = {f"{SERVICE}:443": control_plane.port(), S3_PLACE: int(s3.endpoint.rpartition(":")[2])}
+        admin, logs = control_plane.kubeconfig, folder / "logs"
+        with host.running(nodes, configs, programs, forwards, admin, logs) as started:
+            bench = Bench(control_plane, started, s3, folder)
+            bench.load_images()
+            bench.wait_ready(names)
+            yield bench

@@ -1,27 +1,16 @@
-"""A cluster of real nodes that all tests of this folder share: two with two cards each, one that builds.
-
-Everything in it is real but the cards: control plane, kubelets, containerd, containers, S3.
-"""
+"""A cluster of real nodes that all tests of this folder share."""
 
 from __future__ import annotations
 
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 
-from k8s.jobs import DEVICE_NODE
-from tests import s3_server
-from tests.cluster import binaries
-from tests.cluster.cluster import running
-from tests.nodes import host, images, needs
-from tests.nodes.bench import S3_PLACE, Bench
-from tests.nodes.layout import SERVICE, Node
-
-CARDS = ("card-a", "card-b")
-BUILDER = "builder"
+from tests.nodes import bench as benches
+from tests.nodes import host, needs
+from tests.nodes.bench import Bench
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -36,48 +25,24 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         pytest.exit(f"packages to install first (make node-programs): {' '.join(lacking)}", returncode=2)
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-
-        def say(text: str) -> None:
-            print(f"\nreal nodes: {text}", flush=True)
-
-        binaries.ensure(say)
-        binaries.ensure(say, *binaries.NODE_NAMES)
-        for *bases, image in images.for_tests().values():
-            if not image.archive.exists():
-                say(f"building the image {image.name} (once)")
-            images.ensure(image, *bases)
+        benches.make(lambda text: print(f"\nreal nodes: {text}", flush=True))
 
 
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """The cluster, ready: nodes with their cards and images, and a bucket."""
-    folder = tmp_path_factory.mktemp("nodes")
-    programs = {**binaries.ensure(print), **binaries.ensure(print, *binaries.NODE_NAMES)}
-    pause = images.pause_image().reference
-    nodes = [
-        *(Node(name, number, 2, pause, {DEVICE_NODE: "true"}) for number, name in enumerate(CARDS, 1)),
-        Node(BUILDER, len(CARDS) + 1, 0, pause),
-    ]
-    names = [node.name for node in nodes]
-    with ExitStack() as stack:
-        s3 = stack.enter_context(s3_server.running(folder / "s3"))
-        cluster = stack.enter_context(running(folder / "cluster", kubelets=names))
-        configs = {name: cluster.folder / "state" / f"node-{name}.kubeconfig" for name in names}
-        forwards = {f"{SERVICE}:443": cluster.port(), S3_PLACE: int(s3.endpoint.rpartition(":")[2])}
-        started = stack.enter_context(host.running(nodes, configs, programs, forwards, folder / "logs"))
-        cluster.define_sweeps()
-        bench = Bench(cluster, started, s3, folder)
-        bench.load_images(CARDS, BUILDER)
-        bench.wait_ready(names)
-        with pytest.MonkeyPatch.context() as patch:
-            for variable, value in s3.environment().items():
-                patch.setenv(variable, value)
-            yield bench
+    """The cluster, ready, with the definition of Sweep; AWS_* of the environment lead to its S3."""
+    before = host.traces()
+    with benches.running(tmp_path_factory.mktemp("nodes")) as bench, pytest.MonkeyPatch.context() as patch:
+        for variable, value in bench.s3.environment().items():
+            patch.setenv(variable, value)
+        bench.cluster.define_sweeps()
+        yield bench
+    assert host.traces() == before, "the machine is not left as it was"
 
 
 @pytest.fixture
 def namespace(bench: Bench) -> Iterator[str]:
-    """A fresh one that enforces Pod Security `restricted`, with the store's Secret; deleted afterwards."""
+    """As `Bench.add_namespace` makes it; deleted afterwards."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     bench.add_namespace(name)
     yield name

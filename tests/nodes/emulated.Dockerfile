@@ -1,6 +1,7 @@
-# Stands where the vendor's SDK image stands: /opt/qti-aic holds EMULATED tools, which measure nothing.
+# As if the base had held the vendor's SDK: /opt/qti-aic holds EMULATED tools, which measure nothing.
 ARG BASE_IMAGE
 FROM ${BASE_IMAGE}
+USER 0:0
 COPY emulated_sdk /opt/emulated/emulated_sdk
 COPY nodes/emulated_tool.py /opt/emulated/tool.py
 RUN mkdir -p /opt/qti-aic/exec /opt/qti-aic/tools /opt/qti-aic/EMULATED /opt/qti-aic/versions && \
@@ -13,3 +14,4 @@ emulated_sdk.install(pathlib.Path('/tmp/e')); shutil.copytree('/tmp/e/versions',
     rm -rf /tmp/e
 # As long as a made-up measurement takes: faults must find it under way.
 ENV AICSWEEP_FAKE='{"sleep_s": 2}'
+USER 65532:65532

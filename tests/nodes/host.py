@@ -30,7 +30,7 @@ from tests.cluster.binaries import cache_folder
 from tests.cluster.control_plane import Process
 from tests.cluster.supervisor import Family, Owner
 from tests.nodes import node as node_process
-from tests.nodes.layout import BRIDGE, DEVICE_GROUP, GATEWAY, SERVICE, Node
+from tests.nodes.layout import BRIDGE, DEVICE_GROUP, GATEWAY, SERVICE, Node, kubelet_config
 
 ROOT = Path(__file__).parents[2]
 CGROUPS = Path("/sys/fs/cgroup")
@@ -55,16 +55,22 @@ class Nodes:
         self.do("node", node=node, order={"do": "stop", "process": process})
 
     def start(self, node: str, process: str) -> None:
+        """Anew, if need be after killing it."""
         self.do("node", node=node, order={"do": "start", "process": process})
 
-    def load(self, archives: Sequence[Path], nodes: Sequence[str] = ()) -> None:
-        """Images for those nodes, by default for all."""
-        names = list(nodes or self.nodes)
-        self.do("load", nodes=names, archives=[str(path) for path in archives])
+    def load(self, archives: Sequence[Path]) -> None:
+        """Images of `buildah.thin`, for all nodes."""
+        self.do("load", archives=[str(path) for path in archives])
 
     def switch(self, place: str, on: bool) -> None:
         """Whether a forward answers."""
         self.do("switch", place=place, on=on)
+
+    def configure_kubelet(self, node: str, **settings: Any) -> None:
+        """Other settings than `layout.kubelet_config`, and a kubelet that begins anew with them."""
+        config = {**kubelet_config(self.nodes[node]), **settings}
+        (self.folder / node / "kubelet.json").write_text(json.dumps(config))
+        self.start(node, "kubelet")
 
     def set_healthy(self, node: str, device: str, healthy: bool) -> None:
         mark = self.folder / node / "devices" / f"{device}.unhealthy"
@@ -80,18 +86,20 @@ def running(
     kubeconfigs: Mapping[str, Path],
     programs: Mapping[str, Path],
     forwards: Mapping[str, int],
+    admin: Path,
     logs: Path,
 ) -> Iterator[Nodes]:
-    """Nodes that have begun, with nothing but a pause image on them.
+    """Nodes that have begun, without images.
 
-    `forwards`: which port of this machine's loopback is reached at ADDRESS:PORT (of `layout`). Logs are copied
-    to `logs` at the end. Raises RuntimeError.
+    `kubeconfigs` are the kubelets', `admin` is the administrator's. `forwards` says which port of this machine's
+    loopback is reached at ADDRESS:PORT (of `layout`). Logs are copied to `logs` at the end. Raises RuntimeError.
     """
     order = {
         "nodes": [asdict(node) for node in nodes],
         "kubeconfigs": {name: str(path) for name, path in kubeconfigs.items()},
         "programs": {name: str(path) for name, path in programs.items()},
         "forwards": forwards,
+        "admin": str(admin),
         "logs": str(logs),
     }
     logs.mkdir(parents=True, exist_ok=True)
@@ -119,7 +127,7 @@ class Host:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._nodes: dict[str, subprocess.Popen[str]] = {}
-        self._forwards = Family(folder)
+        self._servers = Family(folder)
         self._logs: Path | None = None
 
     def begin(self, order: Mapping[str, Any]) -> None:
@@ -131,13 +139,18 @@ class Host:
         _run("ip", "link", "set", BRIDGE, "up")
         for place, port in order["forwards"].items():
             self._forward(place, port)
+        names = [sys.executable, "-m", "tests.nodes.dns", order["admin"], GATEWAY]
+        self._servers.start(Process("dns", names))
         for node in nodes:
             _make_cgroups(node)
             self._launch(node, Path(order["kubeconfigs"][node.name]))
         programs = order["programs"]
-        _at_once(
-            lambda node: node_process.command(self._nodes[node.name], do="begin", programs=programs), nodes
-        )
+
+        def begin(node: Node) -> None:
+            routes = {other.pods: other.address for other in nodes if other != node}
+            node_process.command(self._nodes[node.name], do="begin", programs=programs, routes=routes)
+
+        _at_once(begin, nodes)
 
     def _launch(self, node: Node, kubeconfig: Path) -> None:
         folder = self.folder / node.name
@@ -179,15 +192,15 @@ class Host:
     def _forward(self, place: str, port: int) -> None:
         address, _, listen = place.partition(":")
         here = f"TCP-LISTEN:{listen},bind={address},fork,reuseaddr,backlog=128"
-        self._forwards.start(Process(place, ["socat", here, f"TCP:127.0.0.1:{port}"]))
+        self._servers.start(Process(place, ["socat", here, f"TCP:127.0.0.1:{port}"]))
 
     def switch(self, place: str, on: bool) -> None:
         """Whether ADDRESS:PORT answers; connections that are open are cut."""
         if on:
-            self._forwards.restart(place)
+            self._servers.restart(place)
             return
-        connections = psutil.Process(self._forwards.pids()[place]).children()
-        self._forwards.stop(place)
+        connections = psutil.Process(self._servers.pids()[place]).children()
+        self._servers.stop(place)
         for connection in connections:
             with suppress(psutil.NoSuchProcess):
                 connection.kill()
@@ -196,20 +209,47 @@ class Host:
         node_process.command(self._nodes[name], **order)
 
     def load(self, order: Mapping[str, Any], ctr: str) -> None:
-        # One after the other: each writes gigabytes.
-        for name in order["nodes"]:
-            node_process.command(self._nodes[name], do="import", archives=order["archives"], ctr=ctr)
+        for process in self._nodes.values():
+            node_process.command(process, do="import", archives=order["archives"], ctr=ctr)
 
     def end(self) -> None:
         for process in self._nodes.values():
             process.kill()
         for process in self._nodes.values():
             process.wait()
-        self._forwards.stop_all()
+        self._servers.stop_all()
         if self._logs:
             for name in self._nodes:
                 shutil.copytree(self.folder / name / "logs", self._logs / name, dirs_exist_ok=True)
         remove_leftovers(self.folder)
+
+
+def traces() -> dict[str, list[str]]:
+    """What of this machine nodes change while they run."""
+    rules = ["iptables-save"] if shutil.which("iptables-save") else ["true"]
+    commands = {"links": ["ip", "-brief", "link"], "routes": ["ip", "route"], "rules": rules}
+    found = {
+        name: sorted(_rule(line) for line in _run(*each).splitlines()) for name, each in commands.items()
+    }
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    return {
+        **found,
+        "mounts": sorted(line for line in mounts if "aicsweep" in line),
+        "cgroups": sorted(str(path) for path in CGROUPS.glob("*/aicsweep-*")),
+        "forward": [Path("/proc/sys/net/ipv4/ip_forward").read_text()],
+        "files": sorted(path.name for path in _folder().iterdir() if path.is_dir()),
+    }
+
+
+def _rule(line: str) -> str:
+    """Without the time and the counters that iptables-save writes."""
+    return "" if line.startswith("#") else line.partition("[")[0]
+
+
+def _folder() -> Path:
+    folder = cache_folder().parent / "nodes"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -256,16 +296,16 @@ def _at_once(work: Any, nodes: Sequence[Node]) -> None:
         list(pool.map(work, nodes))
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def main() -> None:
     """Until the pipe ends."""
-    folder = cache_folder().parent / "nodes"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder()
     owner, ctr = Owner(), ""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (folder / "lock").open("w") as lock:

@@ -35,10 +35,6 @@ class Node:
         return f"10.98.0.{10 + self.number}"
 
     @property
-    def gateway(self) -> str:
-        return GATEWAY
-
-    @property
     def pods(self) -> str:
         return f"10.244.{self.number}.0/24"
 
@@ -107,6 +103,8 @@ def kubelet_config(node: Node) -> dict[str, Any]:
         "localStorageCapacityIsolation": False,
         "makeIPTablesUtilChains": False,
         "resolvConf": "",
+        "clusterDNS": [GATEWAY],
+        "clusterDomain": "cluster.local",
         "healthzPort": 0,
         "nodeStatusUpdateFrequency": "2s",
         "syncFrequency": "5s",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,7 +21,8 @@ from typing import Any
 
 from tests.cluster.control_plane import Process
 from tests.cluster.supervisor import Family, NotReady, Owner
-from tests.nodes.layout import RESOURCE, Node, cni_config, containerd_config, kubelet_config
+from tests.nodes.buildah import LAYER
+from tests.nodes.layout import GATEWAY, RESOURCE, Node, cni_config, containerd_config, kubelet_config
 
 _READY_S = 60.0
 _CONTAINERD_SOCKET = Path("/run/containerd/containerd.sock")
@@ -32,6 +34,7 @@ WANTED_BY_KUBELET = {
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",
 }
+_SNAPSHOTS = Path("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots")
 _SIDE_FOLDERS = {"var-lib": "/var/lib", "run": "/run", "log": "/var/log"}
 
 
@@ -61,7 +64,7 @@ def _obey(command: dict[str, Any], node: Node, folder: Path, family: Family) -> 
     match command["do"]:
         case "begin":
             _mount(folder)
-            _connect(node)
+            _connect(node, command["routes"])
             _start(node, folder, family, command["programs"])
         case "import":
             for archive in command["archives"]:
@@ -92,11 +95,13 @@ def _mount(folder: Path) -> None:
             _run("mount", "--bind", str(file), f"/proc/sys/{name}")
 
 
-def _connect(node: Node) -> None:
+def _connect(node: Node, routes: dict[str, str]) -> None:
     _run("ip", "link", "set", "lo", "up")
     _run("ip", "address", "add", f"{node.address}/24", "dev", "eth0")
     _run("ip", "link", "set", "eth0", "up")
-    _run("ip", "route", "add", "default", "via", node.gateway)
+    _run("ip", "route", "add", "default", "via", GATEWAY)
+    for pods, address in routes.items():
+        _run("ip", "route", "add", pods, "via", address)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
 
@@ -128,8 +133,13 @@ def _start(node: Node, folder: Path, family: Family, programs: dict[str, str]) -
 
 
 def _import(ctr: str, archive: str) -> None:
-    # Unpacked by the node's own snapshotter; nothing is left to do for the first pod.
+    """An image of `tests.nodes.buildah.thin`: unpacked by the node's own snapshotter, then each layer is put where
+    it says."""
     _run(ctr, "--namespace=k8s.io", "images", "import", "--digests=false", archive)
+    for mark in _SNAPSHOTS.glob(f"*/fs/{LAYER}"):
+        content = mark.read_text()
+        shutil.rmtree(mark.parent)
+        mark.parent.symlink_to(content)
 
 
 def _run(*command: str) -> None:

@@ -1,68 +1,58 @@
-"""What goes wrong on real nodes: the table is there all the same, each slot measured as often as need be."""
+"""What goes wrong on real nodes: the table is there all the same, that of an undisturbed run."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from typing import Any
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from tests.cluster.cluster import until
-from tests.nodes.bench import S3_PLACE, Bench
-from tests.nodes.conftest import CARDS
-from tests.nodes.test_sweeps import SMALL
+from tests.nodes.bench import CARDS, ROOT, S3_PLACE, Bench
+from tests.nodes.play import SMALL, Play, playing
 
 pytestmark = [pytest.mark.nodes, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 AWAY_S = 15
-# Eight cells of two seconds each (as the images have the fake backend sleep), four lots, two at once.
-SWEEP: dict[str, Any] = {
-    "backend": "fake",
-    "models": ["resnet50", "mobilenet_v2"],
-    "objectives": ["best-throughput"],
-    "grid": {"cores": [1, 2, 7, 14], "instances": ["fill"]},
-    "limits": {"lotMinutes": 5, "parallelism": 2},
-    "pods": SMALL,
-}
+GRACE_S = 10
 
 
-def measuring(bench: Bench, namespace: str) -> list[Any]:
-    return [pod for pod in bench.pods(namespace, "measure") if pod["status"]["phase"] == "Running"]
+def condition(bench: Bench, node: str, name: str) -> str:
+    conditions = bench.cluster.get("node", node)["status"]["conditions"]
+    return next(str(c["status"]) for c in conditions if c["type"] == name)
 
 
-def play(bench: Bench, namespace: str, strike: Callable[[], None], **spec: Any) -> None:
-    """The Sweep, struck once it is measured; it ends with a row of numbers for each of its cells."""
-    bench.apply(namespace, "it", **{**SWEEP, **spec})
-    until(lambda: measuring(bench, namespace), timeout_s=240)
-    strike()
-    bench.wait(namespace, "it", timeout_s=420)
-    assert [row["status"] for row in bench.table(namespace, "it").to_pylist()] == ["ok"] * 8
+# --- a node, a store or a controller: one after the other
 
 
-def test_kubelet_and_containerd_begin_anew(bench, namespace):
-    def strike() -> None:
+@pytest.mark.parametrize("program", ["kubelet", "containerd"])
+def test_a_nodes_program_begins_anew(bench, namespace, program):
+    with playing(bench, namespace) as play:
+        play.apply()
+        play.measured()
         for node in CARDS:
-            for program in ("containerd", "kubelet"):
-                bench.nodes.start(node, program)
-
-    with bench.controller(namespace):
-        play(bench, namespace, strike)
+            bench.nodes.start(node, program)
+        play.ends_well()
 
 
 def test_devices_fall_ill_while_they_are_used(bench, namespace):
-    def strike() -> None:
-        for device in ("accel0", "accel1"):
-            bench.nodes.set_healthy("card-a", device, False)
-        until(lambda: bench.allocatable("card-a") == "0")
-
     try:
-        with bench.controller(namespace):
-            play(bench, namespace, strike)
-        later = sorted(
-            bench.pods(namespace, "measure"), key=lambda pod: pod["metadata"]["creationTimestamp"]
-        )[-1]
-        assert later["spec"]["nodeName"] == "card-b"
+        with playing(bench, namespace) as play:
+            play.apply()
+            play.measured()
+            for device in ("accel0", "accel1"):
+                bench.nodes.set_healthy("card-a", device, False)
+            until(lambda: bench.allocatable("card-a") == "0")
+            play.ends_well()
+            # What begins now is for other cards.
+            play.apply(run="again")
+            play.ends_well()
+        later = sorted(bench.pods(namespace, "measure"), key=lambda pod: pod["metadata"]["creationTimestamp"])
+        assert {pod["spec"]["nodeName"] for pod in later[-2:]} == {"card-b"}
     finally:
         for device in ("accel0", "accel1"):
             bench.nodes.set_healthy("card-a", device, True)
@@ -70,52 +60,141 @@ def test_devices_fall_ill_while_they_are_used(bench, namespace):
 
 
 def test_a_node_is_drained(bench, namespace):
-    def strike() -> None:
-        node = measuring(bench, namespace)[0]["spec"]["nodeName"]
-        bench.cluster.kubectl("drain", node, "--force", "--delete-emptydir-data", "--timeout=150s")
-
     try:
-        with bench.controller(namespace):
-            play(bench, namespace, strike)
+        with playing(bench, namespace) as play:
+            play.apply()
+            node = play.measured()["spec"]["nodeName"]
+            bench.cluster.kubectl("drain", node, "--force", "--delete-emptydir-data", "--timeout=150s")
+            play.ends_well()
+        left = {pod["spec"]["nodeName"] for pod in bench.pods(namespace, "measure")}
+        assert left <= set(CARDS)
     finally:
         bench.cluster.kubectl("uncordon", *CARDS)
 
 
+def test_a_disk_is_full(bench, namespace):
+    """The kubelet evicts what measures there, and what comes again goes elsewhere."""
+    node = ""
+    try:
+        with playing(bench, namespace) as play:
+            play.apply()
+            node = play.measured()["spec"]["nodeName"]
+            # No disk has so much room.
+            bench.nodes.configure_kubelet(
+                node, localStorageCapacityIsolation=True, evictionHard={"nodefs.available": "99%"}
+            )
+            until(lambda: condition(bench, node, "DiskPressure") == "True")
+            play.ends_well()
+    finally:
+        if node:
+            bench.nodes.configure_kubelet(node)
+            until(lambda: condition(bench, node, "DiskPressure") == "False")
+            until(lambda: bench.allocatable(node) == "2")
+            # Under pressure it has thrown away what no pod used.
+            bench.load_images()
+
+
 def test_the_store_is_away_and_the_controller_is_killed(bench, namespace):
     try:
-        with bench.controller(namespace):
-            bench.apply(namespace, "it", **SWEEP)
-            until(lambda: measuring(bench, namespace), timeout_s=240)
+        with playing(bench, namespace) as play:
+            play.apply()
+            play.measured()
             bench.nodes.switch(S3_PLACE, False)
         # Pods go on trying for a minute.
         time.sleep(AWAY_S)
     finally:
         bench.nodes.switch(S3_PLACE, True)
+    with playing(bench, namespace) as play:
+        play.apply()
+        play.ends_well()
+
+
+def test_the_wrong_group_is_named_and_mended(bench, namespace):
+    """With the EMULATED tools, which open the device file as the real ones do."""
+    spec = {
+        "backend": "qaic",
+        "models": ["squeezenet1_1"],
+        "weights": "random",
+        "grid": {"cores": [1], "instances": [1], "batchSize": [1]},
+        "measure": {"seconds": 5, "repeats": 2},
+        "limits": {"rounds": 1},
+    }
     with bench.controller(namespace):
-        bench.wait(namespace, "it", timeout_s=420)
-    assert [row["status"] for row in bench.table(namespace, "it").to_pylist()] == ["ok"] * 8
+        bench.apply(namespace, "group", **spec, pods={**SMALL, "deviceGroup": 996})
+        bench.wait(namespace, "group", timeout_s=600)
+        assert [row["status"] for row in bench.table(namespace, "group").to_pylist()] == ["missing"]
+        code, said = plugin(bench, namespace, "doctor", "group")
+        assert code
+        assert "pods.deviceGroup must be the number of the node's group" in said
+        bench.apply(namespace, "group", **spec, pods={**SMALL, "deviceGroup": 995})
+        bench.wait(namespace, "group", timeout_s=600)
+    assert [row["status"] for row in bench.table(namespace, "group").to_pylist()] == ["ok"]
 
 
-def test_an_image_that_is_not_there_is_said(bench, namespace):
-    with bench.controller(namespace):
-        bench.apply(namespace, "it", **{**SWEEP, "pods": {**SMALL, "buildImage": "localhost/none:1"}})
-        until(
-            lambda: "localhost/none:1" in str(bench.sweep(namespace, "it").get("status", {}).get("waiting"))
-        )
-        bench.apply(
-            namespace, "it", **{**SWEEP, "models": ["resnet50"], "grid": {"cores": [1], "instances": [1]}}
-        )
-        bench.wait(namespace, "it")
+def plugin(bench: Bench, namespace: str, *args: str) -> tuple[int, str]:
+    """Exit code and words of `kubectl aicsweep ARGS`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "k8s.plugin", *args, "-n", namespace],
+        env={**bench.cluster.environment(), "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout
 
 
-def test_pods_that_the_kernel_kills_for_memory_end_the_round(bench, namespace):
-    small = {**SMALL, "measure": {"cpu": 1, "memory": "24Mi"}}
-    with bench.controller(namespace):
-        bench.apply(namespace, "it", **{**SWEEP, "limits": {"rounds": 1, "parallelism": 2}, "pods": small})
-        until(
-            lambda: any(
-                "OOMKilled" in str(pod["status"].get("containerStatuses"))
-                for pod in bench.pods(namespace, "measure")
-            ),
-            timeout_s=240,
-        )
+# --- pods: side by side, each in a namespace of its own
+
+
+def out_of_memory(play: Play) -> None:
+    """Files in /dev/shm are the pod's memory: the kernel kills what it has most of, the pod's program."""
+    play.apply(pods={**SMALL, "shmSize": "2Gi"})
+    pod = play.measured()["metadata"]["name"]
+    play.exec(pod, "dd", "if=/dev/zero", "of=/dev/shm/full", "bs=1M")
+    until(lambda: "OOMKilled" in str(play.pod(pod)["status"].get("containerStatuses")), timeout_s=60)
+    play.ends_well()
+
+
+def deaf_to_sigterm(play: Play) -> None:
+    """It is killed when its grace is over; its lot is measured by the next one."""
+    play.apply()
+    pod = play.measured()
+    play.freeze(pod)
+    name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+    play.bench.cluster.kubectl(
+        "delete", "pod", name, "-n", play.namespace, f"--grace-period={GRACE_S}", "--wait=false"
+    )
+    began = time.monotonic()
+    until(lambda: uid not in [each["metadata"]["uid"] for each in play.bench.pods(play.namespace)])
+    assert time.monotonic() - began > GRACE_S - 2
+    play.ends_well()
+
+
+def image_not_there(play: Play) -> None:
+    """The status says which, and another one mends it."""
+    play.apply(pods={**SMALL, "measureImage": "localhost/none:1"})
+    until(lambda: "localhost/none:1" in str(play.status().get("waiting")), timeout_s=240)
+    play.apply()
+    play.ends_well()
+
+
+PLAYS = [out_of_memory, deaf_to_sigterm, image_not_there]
+
+
+@pytest.fixture(scope="module")
+def side_by_side(bench: Bench) -> Iterator[Callable[[str], None]]:
+    """Waits for one of PLAYS."""
+
+    def begin(act: Callable[[Play], None]) -> None:
+        namespace = f"test-{uuid.uuid4().hex[:8]}"
+        bench.add_namespace(namespace)
+        with playing(bench, namespace) as play:
+            act(play)
+        bench.cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+
+    with ThreadPoolExecutor(thread_name_prefix="play") as pool:
+        futures: dict[str, Future[None]] = {act.__name__: pool.submit(begin, act) for act in PLAYS}
+        yield lambda name: futures[name].result()
+
+
+@pytest.mark.parametrize("name", [act.__name__ for act in PLAYS])
+def test_a_pod(name, side_by_side):
+    side_by_side(name)

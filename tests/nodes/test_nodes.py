@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.cluster import QAIC, until
-from tests.nodes.bench import Bench
-from tests.nodes.conftest import BUILDER, CARDS
+from tests.nodes.bench import BUILDER, CARDS, Bench
 
 pytestmark = [pytest.mark.nodes, pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -44,7 +43,7 @@ def pod(bench: Bench, program: str, *, group: int = 995, devices: int = 1) -> di
             "containers": [
                 {
                     "name": "probe",
-                    "image": bench.measure_image,
+                    "image": bench.images["measure"],
                     "imagePullPolicy": "Never",
                     "command": ["python", "-c", program],
                     "resources": {"requests": amount, "limits": amount},

@@ -121,7 +121,8 @@ func serve(resource, folder string) error {
 		if err != nil {
 			return fmt.Errorf("the kubelet is away: %w", err)
 		}
-		if !os.SameFile(kubelet, now) {
+		// The number of a file that is gone may be the new one's.
+		if !os.SameFile(kubelet, now) || !kubelet.ModTime().Equal(now.ModTime()) {
 			return fmt.Errorf("the kubelet began anew")
 		}
 	}

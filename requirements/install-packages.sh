@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run by the Dockerfile, as root, in the image: install requirements/$1.txt and the package into /opt/aicsweep,
-# list what is there, and name the user. Leaves nothing else behind.
+# Run by the Dockerfile, as root, in the image: install requirements/$1.txt into /opt/aicsweep and name the user.
+# Leaves nothing else behind.
 set -eu
 context=/context tools=/opt/tools/bin there=/opt/aicsweep
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "the base image needs Python 3.11 or newer")'
@@ -22,14 +22,6 @@ if [ -n "${TORCH_INDEX:-}" ]; then
   wanted=export-without-torch
 fi
 install --require-hashes -r "$context/requirements/$wanted.txt"
-# Setuptools writes beside the sources.
-source=$(mktemp -d)
-for part in LICENSE README.md pyproject.toml runner k8s; do cp -r "$context/$part" "$source/"; done
-"$tools/python" -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w "$source/dist" "$source"
-install --no-deps "$source"/dist/*.whl
-rm -rf "$source"
-"$tools/cyclonedx-py" environment --output-reproducible --of JSON -o "$there/sbom.cdx.json" "$there"
-if [ -d /sbom ]; then cp "$there/sbom.cdx.json" /sbom/; fi
 # torch asks for the user's name.
 grep -q '^[^:]*:[^:]*:65532:' /etc/passwd || echo 'aicsweep:x:65532:65532::/tmp:/usr/sbin/nologin' >> /etc/passwd
 grep -q '^[^:]*:[^:]*:65532:' /etc/group || echo 'aicsweep:x:65532:' >> /etc/group
