@@ -41,10 +41,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class History:
-    """What the store knows of each slot that was tried or asked for again, and who has asked just now."""
+    """What the store knows of each slot that was tried or asked for again, who has asked just now, and the
+    results it knows that from."""
 
     past: Mapping[str, plan.Past]
     asked: Sequence[again.Request]
+    results: merge.Results
 
 
 @dataclass(frozen=True)
@@ -96,15 +98,15 @@ def _attempt(place: Workplace) -> Attempt:
 
 def _rounds(place: Workplace) -> Outcome:
     rounds = place.sweep.spec.limits.rounds
-    past = history(place).past
+    known = history(place)
     measured, reused, trouble, exit_code = 0, 0, "", EXIT_OK
     for number in range(1, rounds + 1):
-        current = plan_round(place, number, past)
+        current = plan_round(place, number, known.past)
         admission.require_budget(place.sweep, current)
         place.home.put_new(plan.key(current.digest), current.data)
         if number == 1:
-            slots = set(current.columns("slot")["slot"].to_pylist()) & past.keys()
-            reused = sum(not plan.still_wanted(past[slot], rounds) for slot in slots)
+            slots = set(current.columns("slot")["slot"].to_pylist()) & known.past.keys()
+            reused = sum(not plan.still_wanted(known.past[slot], rounds) for slot in slots)
         if not current.lots:
             break
         lots = current.by_lot()
@@ -114,11 +116,14 @@ def _rounds(place: Workplace) -> Outcome:
             f" plan {current.digest[:12]}"
         )
         canary = [task for lot in range(current.canary) for task in lots[lot]]
+        # Not held while measuring: a million results are half a gigabyte.
+        del known
         began = time.monotonic()
         tally = _in_turns(place, current, lots, canary)
         took_s = (time.monotonic() - began) * len(place.devices)
         place.reporter.say(f"devices were at work {tally.busy_s / took_s:.0%} of the round")
         measured += tally.count(OK, INFEASIBLE, FAILED, MISSING)
+        known = history(place)
         place = replace(place, devices=[d for d in place.devices if d not in tally.given_up])
         for device, reason in tally.given_up.items():
             place.reporter.say(
@@ -131,10 +136,9 @@ def _rounds(place: Workplace) -> Outcome:
         if not place.devices:
             trouble, exit_code = "no device is left to measure on", EXIT_INFRASTRUCTURE
             break
-        past = history(place).past
-        if not any(plan.still_wanted(past.get(task.slot), rounds) for task in tasks):
+        if not any(plan.still_wanted(known.past.get(task.slot), rounds) for task in tasks):
             break
-    merged = merge_(place.home, current)
+    merged = merge_(place.home, current, known.results)
     counts = merge.counts(merged.table)
     not_done = counts[FAILED] + counts[INFEASIBLE] + counts[MISSING] + merge.count_wanted_again(merged.table)
     if not exit_code and not_done:
@@ -158,7 +162,7 @@ def history(place: Workplace) -> History:
     for request in requests.new:
         what = counted(len(request.slots), "slot") if request.slots else "nothing"
         place.reporter.say(f"{what} to be measured again where {request.where}")
-    return History(merge.past_of(results, again.epochs(requests.every)), requests.new)
+    return History(merge.past_of(results, again.epochs(requests.every)), requests.new, results)
 
 
 def _in_turns(
