@@ -93,7 +93,7 @@ class Draft:
         self.status.pop("cells", None)
 
     def at_least(self, **counts: int) -> None:
-        """Lower bounds: they never fall within a generation."""
+        """Until a merge counts, they never fall within a generation."""
         cells = self.status.get("cells", {})
         self.count(**{name: max(value, cells.get(name, 0)) for name, value in counts.items()})
 

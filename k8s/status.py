@@ -32,7 +32,8 @@ class Reported(BaseModel):
 
 
 class Cells(Reported):
-    """Slots by verdict. Exact after a merge; until then lower bounds that never fall."""
+    """Slots by verdict. Exact after a merge; before it `done` counts the slots of lots that ended: one that its
+    device or host failed is among them until the merge, and then comes again."""
 
     total: Count = Field(default=0, description="Slots that the sweep wants.")
     unfit: Count = Field(default=0, description="Points the hardware has no room for; listed, never tried.")
