@@ -240,9 +240,14 @@ class Recorder:
         """Hand over what is held. Raises StoreError: a result that can't be kept is a failure, not a log line."""
         if self._results:
             name = f"{self._folder}/{self._writer}-{self._number}"
-            if self._samples:
-                self._keeper.keep(f"raw/{name}.parquet", _encode_samples(self._samples))
-            self._keeper.keep(f"results/{name}{SEGMENT_SUFFIX}", encode_segment(self._header, self._results))
+            try:
+                if self._samples:
+                    self._keeper.keep(f"raw/{name}.parquet", _encode_samples(self._samples))
+            finally:
+                # Whatever became of the samples: results are what must not be lost.
+                self._keeper.keep(
+                    f"results/{name}{SEGMENT_SUFFIX}", encode_segment(self._header, self._results)
+                )
             self._results, self._samples, self._number = [], [], next(_numbers)
         self._flushed = time.monotonic()
 

@@ -86,8 +86,8 @@ class Spool:
         _tidy(self.folder)
 
     def keep(self, key: str, data: bytes) -> None:
-        """Take an object over. Waits where the spool is full. Raises StoreError if an upload has failed for good,
-        and as `Store.keep` where this host's disk takes nothing."""
+        """Take an object over. Waits where the spool is full. Raises StoreError if an upload has failed for good
+        (then too it is kept on disk), and as `Store.keep` where this host's disk takes nothing."""
         self._wait_for_room(len(data))
         try:
             write_file(self.folder / key, lambda file: file.write_bytes(data), new=False)
@@ -101,6 +101,7 @@ class Spool:
                 self._waiting.append((key, len(data)))
                 self._bytes += len(data)
             self._changed.notify_all()
+            self._raise_failure()
 
     def settle(self, limit_s: float | None = None) -> bool:
         """Wait until all that was taken over is in the store, at most so long; whether it is. Raises StoreError
@@ -140,13 +141,11 @@ class Spool:
     def _wait_for_room(self, size_bytes: int) -> None:
         said = False
         with self._changed:
-            self._raise_failure()
-            while self._bytes and self._bytes + size_bytes > self._limit_bytes:
+            while not self._failure and self._bytes and self._bytes + size_bytes > self._limit_bytes:
                 if not said:
                     said = True
                     self._say(f"{self.folder} is full ({self._bytes / 2**20:.0f} MiB): waiting for the store")
                 self._changed.wait()
-                self._raise_failure()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

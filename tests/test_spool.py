@@ -168,3 +168,18 @@ def test_pauses_grow_to_a_bound_and_are_no_shorter_than_the_store_says() -> None
     assert 19 < grown[-1] <= 20
     assert all(pause_s(tries, 30.0, dice) >= 30 for tries in (1, 50) for dice in (0.0, 0.9))
     assert pause_s(1, 10_000.0, 0.9) < 140
+
+
+def test_what_comes_after_an_upload_failed_for_good_is_kept_on_disk_too(
+    home: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(store: Store, key: str, data: bytes) -> None:
+        raise StoreError("access is denied")
+
+    monkeypatch.setattr(Store, "keep", refuse)
+    some = Spool(home, silent)
+    some.keep("raw/p/00000/w-0", b"samples")
+    eventually(lambda: some._failure is not None)
+    with pytest.raises(StoreError, match="2 files of results"):
+        some.keep("results/p/00000/w-0", b"results")
+    assert (some.folder / "results/p/00000/w-0").read_bytes() == b"results"
