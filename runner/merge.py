@@ -26,7 +26,8 @@ import zstandard
 from runner import fleet, ranks
 from runner.keys import digest_bytes, node_of
 from runner.plan import Past, Plan, still_wanted
-from runner.planfile import PLAN_SCHEMA, TEXT, can_run
+from runner.plan_schema import PLAN_SCHEMA, TEXT
+from runner.planfile import can_run
 from runner.result import (
     AGAIN_WANTED,
     CONTENDED,

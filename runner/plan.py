@@ -1,6 +1,6 @@
 """Planning: every wanted slot becomes a row, those still to do are packed into numbered lots. Pure.
 
-    Sweep --(listing.expand)--> listings --(still_wanted, lots)--> rows --(planfile.Writer)--> Plan
+    Sweep --(listing.expand)--> listings --(still_wanted, lots)--> rows --(PlanWriter)--> Plan
 
 Tasks read the rows of their lot from the plan, merge joins the results to it; nothing is expanded twice.
 Works through one network at a time, by column, so that a plan needs little more memory than its file.
@@ -26,7 +26,9 @@ from runner.errors import BadInput, Problem
 from runner.grid import UNFIT, Positions
 from runner.listing import Listing, expand
 from runner.lut import LutRow, LutTable
-from runner.planfile import PLAN_SCHEMA, ROW_GROUP, TEXT, Plan, Task, Writer, key, read_plan
+from runner.plan_schema import PLAN_SCHEMA, ROW_GROUP, TEXT
+from runner.plan_writer import PlanWriter
+from runner.planfile import Plan, Task, key, read_plan
 from runner.result import CONTENDED, FAILED, INFEASIBLE, KILLED, MISSING, OK, WRONG_OUTPUT
 from runner.spec import Sweep
 
@@ -87,7 +89,7 @@ def make_plan(
     final = {slot for slot, known in past.items() if not still_wanted(known, limits.rounds)}
     epochs = {slot: known.epoch for slot, known in past.items() if known.epoch}
     lots = _Lots(f"{sweep.name}/{sweep.spec.run}/{round_number}", limits.lot_minutes * 60, targets)
-    writer, unused = Writer(), set[str]()
+    writer, unused = PlanWriter(), set[str]()
     unfit: Counter[str] = Counter()
     begin = cells = wanted = 0
     for listing in expand(sweep.spec, models, lut, target, unused):

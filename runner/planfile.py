@@ -1,6 +1,6 @@
 """The plan as a file: one Parquet table, a row for each (objective, slot, target), the sweep in its metadata. Pure.
 
-    plan.make_plan --(Writer)--> plans/<digest>.parquet --(read_plan)--> Plan: lots for tasks, columns for merge
+    plan.make_plan --(PlanWriter)--> plans/<digest>.parquet --(read_plan)--> Plan: lots for tasks, columns for merge
 
 `row` is the grid's order, that of the table. In the file, network after network, rows with a lot come
 first and in the order they were packed: a lot's rows are in one row group or two, and reading a lot reads
@@ -28,47 +28,8 @@ import pyarrow.parquet as pq
 
 from runner import keys
 from runner.cells import CELL_FIELDS, Cell
+from runner.plan_schema import METADATA_KEY, PLAN_SCHEMA, SCHEMA
 from runner.spec import API_VERSION, KIND, Sweep
-
-SCHEMA = 2
-# Rows of a row group, at least: what reading one lot costs.
-ROW_GROUP = 10_000
-
-TEXT = pa.dictionary(pa.int32(), pa.string())
-_CELL_TYPES: Mapping[str, pa.DataType] = {
-    **{
-        name: pa.int32()
-        for name in ("image_size", "opset", "batch_size", "cores", "instances", "set_size", "ols")
-    },
-    "repeats": pa.int32(),
-    "seconds": pa.float64(),
-}
-PLAN_SCHEMA = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("lot", pa.int32()),
-        ("position", pa.int32()),
-        ("slot", pa.string()),
-        ("cell", pa.string()),
-        ("target", TEXT),
-        ("epoch", pa.int16()),
-        ("model", TEXT),
-        ("objective", TEXT),
-        ("base", TEXT),
-        ("unfit", TEXT),
-        ("location", TEXT),
-        ("export", TEXT),
-        ("binary", TEXT),
-        ("estimate_s", pa.float64()),
-        ("compile_estimate_s", pa.float64()),
-        ("lut_throughput_images_s", pa.float64()),
-        ("lut_latency_p95_s", pa.float64()),
-        *((name, _CELL_TYPES.get(name, TEXT)) for name in CELL_FIELDS),
-    ]
-)
-_METADATA_KEY = "aicsweep"
-# Never twice the same value: a dictionary would only cost time and space.
-_DISTINCT = {"row", "position", "slot", "cell"}
 
 
 @dataclass(frozen=True)
@@ -349,60 +310,7 @@ def key(digest: str) -> str:
 def read_plan(data: bytes) -> Plan:
     """A plan from its bytes. Raises ValueError where they are none that this version reads."""
     metadata = pq.read_metadata(io.BytesIO(data)).metadata or {}
-    header = orjson.loads(metadata.get(_METADATA_KEY.encode(), b"{}"))
+    header = orjson.loads(metadata.get(METADATA_KEY.encode(), b"{}"))
     if header.get("schema") != SCHEMA:
         raise ValueError(f"plan of schema {header.get('schema')}, this aicsweep reads {SCHEMA}")
     return Plan(header, data)
-
-
-class _Pieces(io.RawIOBase):
-    """A file that keeps what is written in pieces: one that grows is copied on its way, twice its size."""
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-        self._size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._size
-
-    def write(self, data: Any) -> int:
-        self.pieces.append(bytes(data))
-        self._size += len(self.pieces[-1])
-        return len(self.pieces[-1])
-
-
-class Writer:
-    """Writes a plan as its rows come, a row group at a time; `finish` gives the plan."""
-
-    def __init__(self) -> None:
-        self._sink = _Pieces()
-        self._file = pq.ParquetWriter(
-            self._sink,
-            PLAN_SCHEMA,
-            compression="zstd",
-            use_dictionary=[name for name in PLAN_SCHEMA.names if name not in _DISTINCT],
-            write_statistics=["lot"],
-        )
-        self._waiting: list[pa.Table] = []
-
-    def add(self, rows: pa.Table) -> None:
-        self._waiting.append(rows)
-        if sum(table.num_rows for table in self._waiting) >= ROW_GROUP:
-            self._write()
-
-    def finish(self, header: Mapping[str, Any]) -> Plan:
-        """`header` and the schema's number become the file's metadata."""
-        self._write()
-        full = {"schema": SCHEMA, **header}
-        self._file.add_key_value_metadata({_METADATA_KEY: orjson.dumps(full, option=orjson.OPT_SORT_KEYS)})
-        self._file.close()
-        return Plan(full, b"".join(self._sink.pieces))
-
-    def _write(self) -> None:
-        if self._waiting:
-            rows = pa.concat_tables(self._waiting).unify_dictionaries().combine_chunks()
-            self._file.write_table(rows, row_group_size=rows.num_rows)
-            self._waiting.clear()

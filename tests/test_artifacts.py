@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import artifacts
+from runner import artifact_copies
 from runner.artifacts import Artifact, fetch, find, find_infeasible, publish, record_infeasible
 from runner.errors import StoreError
 from runner.keys import canonical, digest_bytes
@@ -40,11 +40,11 @@ def built(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def new_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing counts as verified yet, as at the start of a process."""
-    monkeypatch.setattr(artifacts, "_verified", set())
+    monkeypatch.setattr(artifact_copies, "_verified", set())
 
 
 def forget_verified() -> None:
-    artifacts._verified.clear()
+    artifact_copies._verified.clear()
 
 
 def contents(folder: Path) -> dict[str, bytes]:

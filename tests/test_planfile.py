@@ -2,7 +2,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from runner.planfile import PLAN_SCHEMA, ROW_GROUP, Plan, Writer, can_run, in_a_lot, read_plan
+from runner.plan_schema import PLAN_SCHEMA, ROW_GROUP
+from runner.plan_writer import PlanWriter
+from runner.planfile import Plan, can_run, in_a_lot, read_plan
 from tests.test_plan import planned
 
 HEADER = {
@@ -59,7 +61,7 @@ def test_columns_may_be_filtered_as_they_are_read(large):
 
 
 def test_another_schema_or_no_plan_at_all_is_refused():
-    made = Writer()
+    made = PlanWriter()
     made.add(planned().table)
     with pytest.raises(ValueError, match="plan of schema 99"):
         read_plan(made.finish({**HEADER, "schema": 99}).data)
@@ -70,7 +72,7 @@ def test_another_schema_or_no_plan_at_all_is_refused():
 def test_a_plan_without_work_has_no_lots():
     done = {task.slot: task for task in planned().tasks()}
     assert done
-    empty = Writer()
+    empty = PlanWriter()
     empty.add(planned().table.set_column(1, "lot", pa.nulls(planned().table.num_rows, pa.int32())))
     made = empty.finish(HEADER)
     assert made.tasks() == []
