@@ -22,6 +22,16 @@ DEFAULTS = Defaults(store="s3://bench/aicsweep")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 RESOURCE = "qualcomm.com/qaic"
 
+PLAN = {"plan": "a" * 32, "lots": 10, "canary": 2, "exports": 2, "binaries": 20, "cells": 40, "slots": 40, "unfit": 3,
+        "todo": 40, "most_slots_a_lot": 5, "device_s": 6000.0, "compile_s": 900.0}  # fmt: skip
+MERGE = {
+    "table": "tables/t1",
+    "wanted": 0,
+    "counts": {"ok": 40, "unfit": 3},
+    "device_s": {"measuring": 5000.0},
+}
+SMALL = {"limits": {"parallelism": 1}}
+
 Message = dict[str, Any]
 
 
@@ -197,3 +207,18 @@ class World:
     def _ended(job: dict[str, Any]) -> int:
         done = job["status"].get("completedIndexes", "")
         return len(done.split(",")) if done else 0
+
+
+def condition(status: Message, name: str) -> Any:
+    """A condition of a status, if it is there."""
+    return next((c for c in status["conditions"] if c["type"] == name), None)
+
+
+def environment(job: Message) -> dict[str, Any]:
+    """What the pods of a Job are told."""
+    return {e["name"]: e.get("value") for e in job["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+
+def world(plan: Message = PLAN, merge: Message = MERGE, **spec: Any) -> World:
+    """One whose plan and merge pods say so."""
+    return World([plan], [merge], **{**SMALL, **spec})
