@@ -5,8 +5,6 @@ import pytest
 from tests.pod_tables import statuses
 from tests.pods import Cluster
 
-# -- undisturbed
-
 
 def test_an_index_that_is_tried_again_repeats_nothing(cluster):
     cluster.make_plan()

@@ -8,8 +8,6 @@ from runner import pod
 from tests.pod_tables import statuses
 from tests.pods import Cluster
 
-# -- undisturbed
-
 
 def test_a_lot_whose_slots_all_failed_is_code_1_and_kept(cluster):
     cluster.make_plan()

@@ -82,6 +82,12 @@ class Cluster:
         body = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
         self.kubectl("apply", "--server-side", "--validate=strict", "-n", namespace, "-f", "-", stdin=body)
 
+    def add_restricted_namespace(self, name: str) -> str:
+        """Its name; there already, it takes restricted pods only from now on."""
+        label = {"pod-security.kubernetes.io/enforce": "restricted"}
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": label}})
+        return name
+
     def define_sweeps(self) -> None:
         """Returns once Sweeps are served by the committed definition."""
         self.kubectl("apply", "--server-side", "--validate=strict", "-f", str(DEFINITION))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chart.helm import Helm
 from tests.cluster import binaries
 from tests.cluster.cluster import Cluster, running
 from tests.cluster.rig import Rig, rigged
@@ -68,3 +69,29 @@ def played(
     folder = tmp_path_factory.mktemp(request.module.__name__.rpartition(".")[2])
     with request.module.play.playing(rig, folder, request) as wait_for:
         yield wait_for
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster that knows nothing of Sweeps, with two nodes of four devices, and a volume."""
+    with running(tmp_path_factory.mktemp("chart")) as started:
+        started.add_nodes(2, qaic=4, prefix="chart")
+        started.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": "by-hand"},
+                "spec": {
+                    "capacity": {"storage": "1Gi"},
+                    "accessModes": ["ReadWriteOnce"],
+                    "storageClassName": "by-hand",
+                    "hostPath": {"path": "/nowhere"},
+                },
+            }
+        )
+        yield started
+
+
+@pytest.fixture(scope="module")
+def helm(fresh: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    return Helm(tmp_path_factory.mktemp("helm"), fresh.environment())
