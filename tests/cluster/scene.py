@@ -120,6 +120,12 @@ class Scene:
             )
         )
 
+    def begin(self, *, sleep_s: float, **spec: Any) -> None:
+        """The Sweep is applied, with so slow a backend, and something is measured."""
+        self.fake(sleep_s=sleep_s)
+        self.apply(**spec)
+        self.measuring()
+
     def ends_well(self, *, repeated: int = 0, timeout_s: float = 120) -> None:
         """The oracle: Complete, with the table of an undisturbed run; no slot was measured more often than is
         allowed; no pod is left; and the status has never said what was not so."""

@@ -11,8 +11,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pyarrow.parquet as pq
 import pytest
@@ -38,9 +39,7 @@ play = Plays()
 @play
 def api_away(scene: Scene) -> None:
     """The controller neither ends nor acts on what it remembers, and goes on once it is back."""
-    scene.fake(sleep_s=0.2)
-    scene.apply()
-    scene.measuring()
+    scene.begin(sleep_s=0.2)
     scene.lane.away = True
     scene.lane.cut_watches()
     before = scene.status
@@ -54,9 +53,7 @@ def api_away(scene: Scene) -> None:
 @play.with_settings(silence_s="5")
 def watches_silent(scene: Scene) -> None:
     """A connection that a firewall has forgotten looks like one on which nothing happens."""
-    scene.fake(sleep_s=0.2)
-    scene.apply()
-    scene.measuring()
+    scene.begin(sleep_s=0.2)
     assert scene.lane.silence_watches() == 2
     scene.ends_well()
 
@@ -210,9 +207,7 @@ def api_server_away(outside: Scene) -> None:
 @play
 def jobs_deleted(scene: Scene) -> None:
     """Behind its back, one of each stage, finished or not."""
-    scene.fake(sleep_s=0.3)
-    scene.apply()
-    scene.measuring()
+    scene.begin(sleep_s=0.3)
     jobs = [scene.jobs(stage)[0]["metadata"]["name"] for stage in STAGES[:4]]
     scene.kubectl("delete", "job", "--wait=false", *jobs)
     scene.fake()
@@ -250,9 +245,7 @@ def foreign_job(scene: Scene) -> None:
 @play
 def edited(scene: Scene) -> None:
     """While it is measured: what fits the new spec is kept."""
-    scene.fake(sleep_s=0.3)
-    scene.apply()
-    scene.measuring()
+    scene.begin(sleep_s=0.3)
     scene.patch(grid={"cores": [2, 3, 7], "instances": ["fill"]})
     scene.fake()
     scene.ends_well()
@@ -281,9 +274,7 @@ def suspended_and_resumed_in_every_stage(scene: Scene) -> None:
 @play
 def deleted_and_made_again(scene: Scene) -> None:
     """Another object of the same name: nothing of the first one's children is taken for its own."""
-    scene.fake(sleep_s=0.3)
-    scene.apply()
-    scene.measuring()
+    scene.begin(sleep_s=0.3)
     scene.delete()
     scene.apply()
     scene.fake()
@@ -293,18 +284,25 @@ def deleted_and_made_again(scene: Scene) -> None:
 # -- the store
 
 
-@play
-def store_away(scene: Scene) -> None:
-    """A folder that is gone while its lots are measured; pods fail, and are tried again."""
-    scene.fake(sleep_s=0.3)
-    scene.apply()
-    scene.measuring()
+@contextmanager
+def _store_gone(scene: Scene) -> Iterator[None]:
+    """A file lies where its folder was."""
     aside = scene.store.with_suffix(".aside")
     scene.store.rename(aside)
     scene.store.write_text("not a folder")
-    until(lambda: any(played.code == 3 for played in scene.played("measure")))
-    scene.store.unlink()
-    aside.rename(scene.store)
+    try:
+        yield
+    finally:
+        scene.store.unlink()
+        aside.rename(scene.store)
+
+
+@play
+def store_away(scene: Scene) -> None:
+    """A folder that is gone while its lots are measured; pods fail, and are tried again."""
+    scene.begin(sleep_s=0.3)
+    with _store_gone(scene):
+        until(lambda: any(played.code == 3 for played in scene.played("measure")))
     scene.fake()
     scene.ends_well()
 
@@ -312,15 +310,9 @@ def store_away(scene: Scene) -> None:
 @play
 def store_away_for_longer_than_a_lot_is_tried(scene: Scene) -> None:
     """Lots are given up, and measured in the next round; no node is blamed for it."""
-    scene.fake(sleep_s=0.3)
-    scene.apply()
-    scene.measuring()
-    aside = scene.store.with_suffix(".aside")
-    scene.store.rename(aside)
-    scene.store.write_text("not a folder")
-    time.sleep(OUTAGE_S)
-    scene.store.unlink()
-    aside.rename(scene.store)
+    scene.begin(sleep_s=0.3)
+    with _store_gone(scene):
+        time.sleep(OUTAGE_S)
     scene.fake()
     # The Job controller's pauses become as long as the outage was.
     scene.ends_well(timeout_s=150 + 2 * OUTAGE_S)

@@ -86,9 +86,7 @@ def controller_paused_for_longer_than_its_lease(scene: Scene) -> None:
 @play
 def upgraded_and_rolled_back(scene: Scene) -> None:
     """The newer one said more than this one knows, in the status and on Jobs, and made a Job of a stage of its own."""
-    scene.fake(sleep_s=0.3)
-    scene.apply()
-    scene.measuring()
+    scene.begin(sleep_s=0.3)
     assert scene.controller.stop() == 0
     with _newer_definition(scene):
         newer = json.dumps({"status": {"verified": 3}})
@@ -155,9 +153,7 @@ def _add_job(scene: Scene, name: str, *, stage: str, owned: bool = True, **label
 def job_edited_by_hand(scene: Scene) -> None:
     """Suspended, narrowed, and with labels that say nothing: the status says what it waits for, and the rest is
     mended or ignored."""
-    scene.fake(sleep_s=0.3)
-    scene.apply()
-    scene.measuring()
+    scene.begin(sleep_s=0.3)
     (job, *_) = [job["metadata"]["name"] for job in scene.jobs("measure") if job["status"].get("active")]
     scene.kubectl("annotate", "job", "--all", "aicsweep.dev/targets=none, or all")
     scene.kubectl(
@@ -173,9 +169,7 @@ def job_edited_by_hand(scene: Scene) -> None:
 @play
 def malformed_job_beside_healthy_ones(scene: Scene) -> None:
     """Ours by its owner and its label, and nonsense otherwise."""
-    scene.fake(sleep_s=0.3)
-    scene.apply()
-    scene.measuring()
+    scene.begin(sleep_s=0.3)
     odd = {
         names.LABEL_WAVE: "x",
         names.LABEL_ROUND: "1.5",

@@ -146,9 +146,7 @@ def edited_and_asked_again(scene: Scene) -> None:
 @play
 def suspended_and_resumed(scene: Scene) -> None:
     """What was measured until then is kept, nothing runs meanwhile, and the rest follows."""
-    scene.fake(sleep_s=0.3)
-    scene.apply()
-    scene.measuring()
+    scene.begin(sleep_s=0.3)
     scene.patch(suspend=True)
     scene.wait("Suspended")
     until(lambda: all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in scene.pods()))
@@ -161,9 +159,7 @@ def suspended_and_resumed(scene: Scene) -> None:
 @play
 def deleted(scene: Scene) -> None:
     """Its children go too, though their programs would go on for a minute."""
-    scene.fake(sleep_s=60)
-    scene.apply()
-    scene.measuring()
+    scene.begin(sleep_s=60)
     scene.delete()
     until(lambda: not scene.jobs() and not scene.pods())
     assert scene.rig.sweep(scene.namespace, "it") is None

@@ -153,7 +153,7 @@ def as_kubectl_finds_clusters(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("name", play.names)
-def test_plugin_here(name: str, played: Callable[[str], str | None]) -> None:
+def test_plugin_cluster(name: str, played: Callable[[str], str | None]) -> None:
     played(name)
 
 
