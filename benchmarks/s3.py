@@ -17,6 +17,7 @@ from runner.plan import read_plan
 from runner.result import SEGMENT_SUFFIX, encode_segment
 from runner.spec import Sweep
 from runner.store import Store, open_store
+from runner.transfer import get_many
 from tests import s3_proxy
 from tests.s3_proxy import Asked
 from tests.samples import place, sweep
@@ -77,7 +78,7 @@ def segments(count: int, folder: Path) -> int:
     keys = [f"results/{number:06}" for number in range(count // 2)]
     for key in keys:
         store.keep(key, data)
-    return len(keys) + sum(1 for _ in store.get_many(keys))
+    return len(keys) + sum(1 for _ in get_many(store, keys))
 
 
 def naive_segments(count: int, folder: Path) -> int:

@@ -15,6 +15,7 @@ from k8s import names, short_pod
 from k8s.access import Access
 from k8s.api import Object
 from k8s.told import Place, place_of, template
+from runner import store_check
 from runner.errors import StoreError
 from runner.snapshot import Snapshot, from_lines, take
 from runner.store import open_store
@@ -48,7 +49,7 @@ async def read(
 
 def _here(place: Place) -> Snapshot:
     home = open_store(place.store).at(place.prefix)
-    home.check_readable()
+    store_check.check_readable(home)
     return take(home, place.digest)
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from runner import transfer
 from runner.errors import BadInput, Problem, StoreError
 from runner.keys import canonical
 from runner.merge import TABLE_COLUMNS
@@ -54,7 +55,10 @@ def asked(where: str, now: datetime) -> Again:
 
 def read(home: Store) -> list[Request]:
     """The requests of a sweep's run, oldest first. Raises StoreError for one that can't be understood."""
-    found = [_parsed(home, key, data) for key, data in home.get_many(each.key for each in home.list(FOLDER))]
+    found = [
+        _parsed(home, key, data)
+        for key, data in transfer.get_many(home, (each.key for each in home.list(FOLDER)))
+    ]
     return sorted(found, key=lambda request: request.epoch)
 
 

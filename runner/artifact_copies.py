@@ -10,6 +10,7 @@ import threading
 import uuid
 from pathlib import Path
 
+from runner import transfer
 from runner.artifact_records import FOLDER_DIGITS, Artifact, ArtifactFile, damaged
 from runner.errors import StoreError
 from runner.store import NotFound, Store
@@ -61,7 +62,7 @@ def _download(store: Store, artifact: Artifact, target: Path) -> None:
     try:
         for name, file in artifact.files.items():
             try:
-                store.download(file.object_key, temporary / name)
+                transfer.download(store, file.object_key, temporary / name)
             except NotFound as error:
                 raise damaged(store, file.object_key, "is missing") from error
             _require_intact(temporary / name, file, store)

@@ -71,7 +71,7 @@ def publish(
     manifest = Manifest(kind=kind, key=key, files=files, facts=dict(facts))
     ours = artifact_of(manifest)
     for name, path in paths.items():
-        store.upload(ours.files[name].object_key, path)
+        store.put(ours.files[name].object_key, path)
     data = canonical(manifest.model_dump())
     for _ in range(_RACE_TRIES):
         if store.put_new(manifest_key(kind, key), data):

@@ -139,10 +139,11 @@ def _weights() -> Iterator[Check]:
 
 
 def _store(url: str) -> Check:
+    from runner import store_check
     from runner.store import open_store
 
     try:
-        open_store(url).check()
+        store_check.check(open_store(url))
     except AicsweepError as error:
         return Check("store", "bad", error.message, error.remedy)
     return Check("store", "ok", f"{url}: can be written, read and listed")

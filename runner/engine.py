@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from runner import admission, again, devices, inflight, ledger, merge, plan, schedule, spool
+from runner import admission, again, devices, inflight, ledger, merge, plan, schedule, spool, store_check
 from runner.build import Made, building, compile_, export, report_of, requests_of
 from runner.errors import (
     EXIT_INFRASTRUCTURE,
@@ -76,7 +76,7 @@ class Outcome:
 
 def run(place: Workplace) -> Outcome:
     """Work until every slot has a final result or the rounds are used up. Raises what stops a sweep."""
-    place.root.check()
+    store_check.check(place.root)
     place.root.tell(place.reporter.say)
     spool.adopt(place.home, place.reporter.say)
     place = replace(place, targets=targets_here(place.sweep, place.devices))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +47,23 @@ class Folder:
         elif not self.root.is_dir():
             return MemoryStore()
         return LocalStore(self.root)
+
+    def write(self, path: str, data: bytes | Path, *, new: bool) -> bool:
+        """Write an object, bytes or a file's content; with `new` only where there is none (else False)."""
+        if not self._writable:
+            self._make()
+        if isinstance(data, Path):
+            return write_file(self.root / path, lambda file: shutil.copyfile(data, file), new=new)
+        return write_file(self.root / path, lambda file: file.write_bytes(data), new=new)
+
+    def unfinished(self, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+        """What killed writers left below `prefix`, sorted: names from there on."""
+        root = self.root / prefix
+        for path in sorted(root.rglob(f"*{UNFINISHED}*")):
+            with suppress(FileNotFoundError):
+                state = path.stat()
+                if path.is_file():
+                    yield path.relative_to(root).as_posix(), state
 
     def _make(self) -> None:
         """Make the folder and write to it once. By hand: obstore's LocalStore tries for ever, using all

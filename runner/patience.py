@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from runner import process
-from runner.store_errors import Away, Expired
+from runner.store_errors import Away, Expired, NotFound
 
 T = TypeVar("T")
 
@@ -50,19 +50,23 @@ class Patience:
     _away_since_s: float | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    def ask(self, work: Callable[[], T]) -> T:
-        """What `work` returns; it is repeated where it raises Away, up to the limit, then raises it."""
+    def ask(self, work: Callable[[], T], *, waiting: bool = True) -> T:
+        """What `work` returns; it is repeated where it raises Away, up to the limit, then raises it. Without
+        `waiting` it is asked once."""
         began_s, tries = time.monotonic(), 0
         while True:
             try:
                 found = work()
             except Away as error:
                 # A first answer that refuses the credentials is no outage.
-                if isinstance(error, Expired) and not self._answered:
+                if not waiting or (isinstance(error, Expired) and not self._answered):
                     raise
                 tries += 1
                 if not self._wait(error, tries, began_s):
                     raise
+            except NotFound:
+                self._is_there()
+                raise
             else:
                 self._is_there()
                 return found

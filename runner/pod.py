@@ -31,6 +31,7 @@ from runner import (
     process,
     scratch,
     spool,
+    store_check,
     suspects,
 )
 from runner.backends import Capacity
@@ -95,7 +96,7 @@ def _outcome(stage: str, environment: Mapping[str, str]) -> tuple[int, Message]:
 def plan_(orders: Orders, root: Store) -> tuple[int, Message]:
     """Plan a round from what the store holds by now."""
     sweep = sweep_from_object(orders.sweep, source="the Sweep")
-    root.check()
+    store_check.check(root)
     place = replace(_place(orders, root, sweep), targets=orders.targets_of(sweep))
     history = engine.history(place)
     made = engine.plan_round(place, orders.round, history.past)

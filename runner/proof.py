@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from runner import transfer
 from runner.store import Store
 
 # What can be wrong with an object, or with what follows from it.
@@ -49,6 +50,6 @@ class Proof:
 def digest_of(store: Store, key: str) -> str:
     """SHA-256, hex, of an object of any size. Raises NotFound."""
     hashed = hashlib.sha256()
-    for part in store.stream(key):
+    for part in transfer.stream(store, key):
         hashed.update(part)
     return hashed.hexdigest()

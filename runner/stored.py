@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 
-from runner import keys, merge, plan
+from runner import keys, merge, plan, transfer
 from runner.errors import BadInput, Problem, StoreError
 from runner.plan import Plan
 from runner.result import SEGMENT_BYTES, SEGMENT_SUFFIX
@@ -66,7 +66,7 @@ def _there(
     waiting = deque(wanted)
     while waiting:
         try:
-            for key, data in home.get_many(list(waiting)):
+            for key, data in transfer.get_many(home, list(waiting)):
                 waiting.popleft()
                 seen(key)
                 yield key, data

@@ -51,8 +51,8 @@ def publish(
         sha256 = digest_file(parquet)
         at = f"tables/{sha256[: keys.ID_HEX_DIGITS]}"
         made = {"table.parquet": sha256, "table.csv": digest_file(csv)}
-        home.upload(f"{at}/table.parquet", parquet)
-        home.upload(f"{at}/table.csv", csv)
+        home.put(f"{at}/table.parquet", parquet)
+        home.put(f"{at}/table.csv", csv)
     segments = encode_segments(results)
     # By its content, since two merges may give one table from different segments.
     segments_name = f"segments-{keys.digest_bytes(segments)[: keys.ID_HEX_DIGITS]}.parquet"

@@ -90,15 +90,15 @@ def test_the_digest_is_over_names_and_contents_only(built: Path, tmp_path: Path)
 def test_the_manifest_comes_last(store: Store, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that fails at any earlier point has published nothing."""
     (built / "zz").write_bytes(b"last")
-    upload = Store.upload
+    put = Store.put
 
-    def fails(self: Store, key: str, path: Path) -> None:
-        if path.name == "zz":
+    def fails(self: Store, key: str, data: bytes | Path) -> None:
+        if isinstance(data, Path) and data.name == "zz":
             raise StoreError("away")
-        upload(self, key, path)
+        put(self, key, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Store, "upload", fails)
+        patched.setattr(Store, "put", fails)
         with pytest.raises(StoreError, match="away"):
             publish(store, "export", KEY, built, {})
     assert find(store, "export", KEY) is None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import datetime
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import zstandard
 from runner import engine, measure, merge
 from runner.errors import StoreError
 from runner.result import encode_segment
-from runner.store import Store
+from runner.store import Listed, Store
 from runner.verify import verify
 from tests.samples import Silent, place, sweep
 from tests.test_engine import numbers
@@ -118,13 +119,14 @@ class Changing(Store):
     def __init__(self, store: Store) -> None:
         super().__init__(store._place, store._prefix)
 
-    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        listed = list(keys)
-        if len(listed) > 1:
-            data = self.get(listed[1])
-            self.delete([listed[1]])
-            self.put(listed[1].replace(".csv", "7.csv"), data)
-        return super().get_many(listed)
+    def list(self, prefix: str = "") -> builtins.list[Listed]:
+        listed = super().list(prefix)
+        if prefix == "results":
+            key = listed[1].key
+            data = self.get(key)
+            self.delete([key])
+            self.put(key.replace(".csv", "7.csv"), data)
+        return listed
 
 
 def test_a_listing_that_changes_while_results_are_read(

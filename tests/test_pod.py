@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import pod
+from runner import pod, transfer
 from runner.pod_orders import read_orders
 from runner.store import Store, open_store
 from tests.pod_tables import GRID, LIMITS, numbers, undisturbed
@@ -120,14 +120,15 @@ def test_an_undisturbed_lot_costs_few_requests(tmp_path, monkeypatch):
     given["AICSWEEP_PLAN"] = run("plan")["plan"]
     run("export")
     run("compile")
-    for name in ("get", "put", "put_new", "list", "exists", "upload", "download"):
-        original = getattr(Store, name)
+    calls = [(Store, name) for name in ("get", "put", "put_new", "list", "exists")]
+    for owner, name in [*calls, (transfer, "download")]:
+        original = getattr(owner, name)
 
-        def counted(self, key="", *rest, _original=original, _name=name):
-            requests.append((_name, f"{self.url}/{key}"))
-            return _original(self, key, *rest)
+        def counted(store, key="", *rest, _original=original, _name=name):
+            requests.append((_name, f"{store.url}/{key}"))
+            return _original(store, key, *rest)
 
-        monkeypatch.setattr(Store, name, counted)
+        monkeypatch.setattr(owner, name, counted)
     assert run("measure")["done"] == 50
     markers = [request for request in requests if "/inflight/" in request[1]]
     assert len(markers) / 50 <= 0.05

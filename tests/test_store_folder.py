@@ -15,6 +15,7 @@ import pytest
 
 from runner.errors import StoreError
 from runner.store import open_store
+from runner.store_check import check
 from runner.store_errors import Where, translate
 from tests.s3_server import S3Server
 
@@ -60,7 +61,7 @@ def test_check_says_why_a_folder_cant_be_written(kind: str, tmp_path: Path) -> N
     """Root may write anywhere, so these are places where nobody can; `no files` once ran for ever."""
     path = _cant_be_written(kind, tmp_path)
     store = open_store(str(path))
-    for use in (store.check, lambda: store.put("a", b"x"), lambda: store.put_new("a", b"x")):
+    for use in (lambda: check(store), lambda: store.put("a", b"x"), lambda: store.put_new("a", b"x")):
         with pytest.raises(StoreError) as caught:
             use()
         assert f"can't write {path}" in caught.value.message
@@ -72,8 +73,9 @@ _TO_THE_LIMIT = """
 import resource, sys
 from runner.errors import StoreError
 from runner.store import open_store
+from runner.store_check import check
 store = open_store(sys.argv[1])
-store.check()
+check(store)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 for size in (20_000_000, 200_000):
     for write in (store.put, store.put_new):
@@ -111,7 +113,7 @@ _UPLOAD = """
 import sys, pathlib
 from runner.store import open_store
 store = open_store(sys.argv[1])
-store.upload("big/file", pathlib.Path(sys.argv[2]))
+store.put("big/file", pathlib.Path(sys.argv[2]))
 """
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from runner.errors import BadInput, StoreError
 from runner.store import NotFound, open_store
+from runner.store_check import check
 from tests.ports import free_ports
 from tests.s3_server import READER_KEY, S3Server
 
@@ -74,7 +75,7 @@ def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
 
 def said_by_check(url: str) -> str:
     with pytest.raises(StoreError) as caught:
-        open_store(url).check()
+        check(open_store(url))
     text = str(caught.value)
     assert caught.value.remedy
     assert "testsecret" not in text
@@ -163,7 +164,7 @@ def test_everything_may_come_from_a_profile(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     monkeypatch.setenv("AWS_PROFILE", "lab")
     store = open_store(f"s3://{s3_bucket}")
-    store.check()
+    check(store)
     store.put("a", b"x")
     assert store.get("a") == b"x"
 

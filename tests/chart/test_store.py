@@ -16,6 +16,7 @@ import pytest
 
 from runner.errors import StoreError
 from runner.store import Store, open_store
+from runner.store_check import check
 from tests.chart.helm import Helm
 from tests.cluster.cluster import until
 from tests.ports import free_ports
@@ -91,7 +92,7 @@ def test_it_keeps_what_a_sweep_writes(
 
 def _checked(store: Store) -> bool:
     try:
-        store.check()
+        check(store)
     except StoreError:
         return False
     return True

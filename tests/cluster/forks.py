@@ -265,7 +265,7 @@ def _hold_at_write(number: int, tell: int, hear: int) -> None:
 
         return held
 
-    for name in ("put", "put_new", "upload"):
+    for name in ("put", "put_new"):
         setattr(Store, name, holding(getattr(Store, name)))
 
 

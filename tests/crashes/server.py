@@ -23,8 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-READS = ("get", "exists", "list", "folders", "download", "stream", "check")
-WRITES = ("put", "put_new", "upload")
+READS = ("get", "exists", "list", "folders")
+WRITES = ("put", "put_new")
 
 
 class Points:
@@ -50,13 +50,16 @@ class Points:
 
     def put_in(self) -> None:
         """Into what a run is made of."""
-        from runner import measure, progress, store
+        from runner import measure, progress, store, store_check, transfer
         from runner.backends import fake
 
         # Each result is kept at once: what else a kill may cost is the measurement in flight.
         measure.FLUSH_S = 0.0
         for name in READS:
             self._around(store.Store, name, f"{name} {{1}}")
+        self._around(store_check, "check", "check")
+        for name in ("download", "stream"):
+            self._around(transfer, name, f"{name} {{1}}")
         for name in WRITES:
             self._around(store.Store, name, f"{name} {{1}}", after=True)
         for name in ("replace", "hardlink_to"):

@@ -24,7 +24,7 @@ PARTS = 6
 def test_killed_at_every_point_of_a_run_into_a_folder(
     runs: Runs, calm: Calm, tmp_path: Path, part: int
 ) -> None:
-    kinds = ("before put", "after put", "before upload", "before get", "before list", "name", "stage", "step")
+    kinds = ("before put", "after put", "before get", "before list", "name", "stage", "step")
     for kind in kinds:
         assert any(kind in point for point in calm.points), kind
     for number, point in list(enumerate(calm.points, 1))[part::PARTS]:
@@ -41,7 +41,7 @@ def test_killed_at_every_write_of_a_run_into_a_bucket(
     """Before and after it; what lies between two writes, a kill can't change: those are struck in a folder."""
     bucket = open_store(f"s3://{s3_bucket}")
     calm = undisturbed(Scene(runs, tmp_path / "calm", bucket.at("calm"), cores="1"))
-    writes = ("before put", "after put", "before upload", "after upload")
+    writes = ("before put", "after put")
     points = [(n, point) for n, point in enumerate(calm.points, 1) if point.startswith(writes)]
     assert len(points) > 20
     for number, point in points[part::PARTS]:
@@ -98,7 +98,7 @@ def test_two_engines_on_one_store_at_once(runs: Runs, larger: Calm, tmp_path: Pa
 def test_a_second_engine_does_not_what_the_first_has_done(runs: Runs, calm: Calm, tmp_path: Path) -> None:
     """It begins while the first one runs: what is in the store by then is not done again."""
     scene = Scene(runs, tmp_path / "scene")
-    last = next(n for n, point in enumerate(calm.points, 1) if point.startswith("before upload tables"))
+    last = next(n for n, point in enumerate(calm.points, 1) if point.startswith("before put tables"))
     assert scene.run(last) == -signal.SIGKILL
     done = scene.said("work")
     assert scene.run() == 0
