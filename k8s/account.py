@@ -16,7 +16,8 @@ ETA_FACTOR = 2
 
 
 def progress(turn: Turn, facts: PlanFacts) -> None:
-    """Counts before the merge are lower bounds: open lots may hold as many slots as the largest."""
+    """Until the merge `done` is an estimate from the lots that succeeded, rounded down to steps, and a slot that its
+    device or host failed is among them. Open lots may hold as many slots as the largest."""
     measuring = turn.of_plan(facts, names.MEASURE)
     done_lots = in_steps(facts, sum(job.succeeded for job in measuring))
     before = facts.slots - facts.todo

@@ -22,7 +22,7 @@ Schema = dict[str, Any]
 NAME = f"{PLURAL}.{GROUP}"
 
 _KEPT = {
-    *("type", "format", "description", "enum", "pattern", "minimum", "maximum", "minLength", "maxLength"),
+    *("type", "format", "enum", "pattern", "minimum", "maximum", "minLength", "maxLength"),
     *("minItems", "maxItems", "maxProperties", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
 }
 # Without a form in a structural schema, or for people who read JSON schemas. Unknown fields are pruned, or
@@ -116,7 +116,10 @@ def _convert(schema: Schema, definitions: Mapping[str, Schema], path: str) -> Sc
     schema = _inlined(schema, definitions)
     result: Schema = {}
     for keyword, value in schema.items():
-        if keyword in _KEPT or keyword.startswith("x-kubernetes-"):
+        if keyword == "description":
+            # A docstring's line breaks would be blank lines in the YAML.
+            result[keyword] = " ".join(value.split())
+        elif keyword in _KEPT or keyword.startswith("x-kubernetes-"):
             result[keyword] = value
         elif keyword == "exclusiveMinimum":
             result |= {"minimum": value, "exclusiveMinimum": True}

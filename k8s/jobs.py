@@ -115,13 +115,22 @@ def compile_job(child: Child, facts: PlanFacts, wave: Wave) -> dict[str, Any]:
 
 
 def measure_job(
-    child: Child, facts: PlanFacts, wave: Wave, *, parallelism: int, excluded: Sequence[str] = ()
+    child: Child,
+    facts: PlanFacts,
+    wave: Wave,
+    *,
+    parallelism: int,
+    struck: Sequence[str] = (),
+    elsewhere: bool = True,
 ) -> dict[str, Any]:
-    """The wave's lots on any device nodes but the `excluded` ones."""
+    """The wave's lots, on any device nodes but the `struck` ones where pods have been `elsewhere`. A node that fails
+    each pod at once always has room, and would take all lots for which others have none. Where no other node is
+    known there may be none, and a Job that may run nowhere waits for ever: then the struck ones are the last choice.
+    """
     pod = _measure_pod(child, facts, wave.first, devices=1)
-    pod["affinity"] = _affinity(
-        [{"key": HOSTNAME, "operator": "NotIn", "values": list(excluded)}] if excluded else []
-    )
+    if struck:
+        others = [{"key": HOSTNAME, "operator": "NotIn", "values": list(struck)}]
+        pod["affinity"] = _affinity(others) if elsewhere else _preference(others)
     name = names.job(child.object, facts.plan, names.MEASURE, wave.number)
     job = _job(child, name, names.MEASURE, pod, facts, {names.LABEL_WAVE: str(wave.number)})
     return _indexed(job, wave.count, min(parallelism, wave.count))
@@ -241,10 +250,13 @@ def _measure_pod(child: Child, facts: PlanFacts, first: int, *, devices: int) ->
 
 
 def _affinity(expressions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    if not expressions:
-        return {}
     terms = {"nodeSelectorTerms": [{"matchExpressions": list(expressions)}]}
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+
+
+def _preference(expressions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    terms = [{"weight": 100, "preference": {"matchExpressions": list(expressions)}}]
+    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": terms}}
 
 
 def _pod(

@@ -41,7 +41,8 @@ def done(turn: Turn, facts: PlanFacts) -> bool:
 
 def _in_waves(turn: Turn, facts: PlanFacts) -> bool:
     """A wave is measured once it is compiled; wave 0, the canary, ends before any other begins."""
-    excluded = _excluded(turn)
+    struck = _struck(turn)
+    elsewhere = bool(turn.seen.strikes(turn.draft.round).keys() - struck)
     opened = unstarted = 0
     canary_open = False
     spare = turn.limits.parallelism - _held(turn, facts)
@@ -74,7 +75,9 @@ def _in_waves(turn: Turn, facts: PlanFacts) -> bool:
         if opened and turn.model.spec.pods.queue_name:
             # It could not be widened later.
             continue
-        turn.create(jobs.measure_job(turn.child, facts, wave, parallelism=spare, excluded=excluded))
+        turn.create(
+            jobs.measure_job(turn.child, facts, wave, parallelism=spare, struck=struck, elsewhere=elsewhere)
+        )
         opened += 1
         unstarted -= 1
         # What it will hold is not observed yet.
@@ -109,13 +112,14 @@ def _widen(turn: Turn, job: JobSeen, spare: int) -> int:
     return more
 
 
-def _excluded(turn: Turn) -> list[str]:
-    """Nodes not to be used for the rest of this round; the status lists them."""
-    strikes = turn.seen.strikes(turn.draft.round)
+def _struck(turn: Turn) -> list[str]:
+    """Nodes to keep away from, by what they did in this round and the one before; the status lists them."""
+    strikes, number = turn.seen.strikes(turn.draft.round), turn.draft.round
+    rounds = f"rounds {number - 1} and {number}" if number > 1 else f"round {number}"
     struck = sorted(node for node, count in strikes.items() if count >= STRIKES_TO_EXCLUDE)[:MOST_EXCLUDED]
     for node in struck:
         if node not in turn.draft.status.get("excludedNodes", ()):
-            text = f"{node} failed {strikes[node]} times in round {turn.draft.round}"
+            text = f"{node} failed {strikes[node]} times in {rounds}"
             turn.event("NodeExcluded", text, "Warning")
     turn.draft.status.pop("excludedNodes", None)
     if struck:

@@ -16,6 +16,7 @@ from k8s import names
 from runner.errors import EXIT_INFRASTRUCTURE, STORE
 
 COMPLETE, FAILED = "Complete", "Failed"
+LOST_NODE_STRIKES = 2
 # A Job's failure that says: every pod would meet this (podFailurePolicy, exit code 2).
 BAD_INPUT = "PodFailurePolicy"
 
@@ -41,15 +42,25 @@ class PodSeen:
     def blames_its_node(self) -> bool:
         """Its device or host failed it, or the kubelet refused it: no container of it began, e.g. because the device
         that it was promised is unhealthy."""
-        refused = self.phase == "Failed" and self.exit_code is None and not self.disrupted
+        asked_to_go = self.disrupted or self.deleted_at is not None
+        refused = self.phase == "Failed" and self.exit_code is None and not asked_to_go
         store = (self.message or {}).get("reason") == STORE
         return refused or (self.exit_code == EXIT_INFRASTRUCTURE and not store)
+
+    @property
+    def strikes(self) -> int:
+        """Against its node."""
+        if self.blames_its_node:
+            return 1
+        # It never ends by itself: its node is lost.
+        return LOST_NODE_STRIKES if self.deleted_at and self.phase == "Running" else 0
 
 
 @dataclass(frozen=True)
 class JobSeen:
-    """One Job. `finished` is empty, Complete or Failed (then with `reason`); counts are of indexes, or pods.
-    `targets` are the nodes that a plan Job plans for."""
+    """One Job. `finished` is empty, Complete or Failed (then with `reason`); counts are of indexes, or pods, but
+    `failed_pods` of pods, also of those that somebody deleted since. `targets` are the nodes that a plan Job plans
+    for."""
 
     name: str
     uid: str
@@ -68,6 +79,7 @@ class JobSeen:
     terminating: int = 0
     succeeded: int = 0
     failed: int = 0
+    failed_pods: int = 0
     finished: str = ""
     reason: str = ""
     finished_at: datetime | None = None
@@ -82,8 +94,9 @@ class JobSeen:
     @property
     def bare(self) -> bool:
         """It should have pods, and never had one."""
-        had = self.active or self.terminating or self.ended or self.pods
-        return not (had or self.finished or self.suspended or self.deleting)
+        had = self.active or self.terminating or self.ended or self.failed_pods or self.pods
+        wants_none = self.finished or self.suspended or self.deleting or not self.parallelism
+        return not (had or wants_none)
 
     def gone_by(self, then: datetime) -> bool:
         """Whether it was deleted before `then`: whatever still holds it is not waited for."""
@@ -121,36 +134,33 @@ class Observed:
         reasons = Counter(pod.waiting for job in self.jobs.values() for pod in job.pods if pod.waiting)
         if reasons:
             return reasons.most_common(1)[0][0]
-        held = next((job for job in self.jobs.values() if job.suspended and not job.finished), None)
-        if held is not None:
-            return f"Job {held.name} is suspended, by a queue until there is room, or by hand"
-        open_ = [job for job in self.jobs.values() if not job.finished and not job.deleting and not job.ready]
-        again = next((f"{job.stage} is tried again: {job.error()}" for job in open_ if job.error()), "")
-        bare = [job.name for job in open_ if job.bare and job.created and now - job.created > BARE_AFTER]
-        return again or "".join(
-            f"no pod of Job {name} could be made, e.g. because of a quota: kubectl describe job {name}"
-            for name in bare[:1]
+        open_ = [job for job in self.jobs.values() if not job.finished and not job.deleting]
+        for job in open_:
+            if not job.ready and not job.suspended and job.error():
+                return f"{job.stage} is tried again: {job.error()}"
+        for job in open_:
+            if job.bare and job.created and now - job.created > BARE_AFTER:
+                why = f"e.g. because of a quota: kubectl describe job {job.name}"
+                return f"no pod of Job {job.name} could be made, {why}"
+        # A wave that a queue holds beside one that is measured holds up nothing.
+        held = (
+            "" if any(job.ready for job in open_) else next((job.name for job in open_ if job.suspended), "")
         )
+        return held and f"Job {held} is suspended, by a queue until there is room, or by hand"
 
     def strikes(self, round_number: int) -> dict[str, int]:
-        """Failures by node that were the node's: its device's or host's fault, or it went away with the pod. Of this
-        round and the one before, in which lots may have failed on it that are tried again now. If every node
-        that pods were on failed them, it is none of the nodes' fault, e.g. the store is away: then none."""
-        counts: Counter[str] = Counter()
-        tried: set[str] = set()
+        """By node that a pod was on in this round or the one before, in which lots may have failed that are tried
+        again now: failures that were the node's, i.e. its device's or host's fault, or it went away with the
+        pod. 0 where there was none; nodes are missing of whose Jobs no pod was read."""
+        counts: dict[str, int] = {}
         for job in self.jobs.values():
             if job.round in (round_number - 1, round_number) and job.stage == names.MEASURE:
                 for pod in job.pods:
-                    tried.add(pod.node)
-                    if pod.node and pod.blames_its_node:
-                        counts[pod.node] += 1
-                    elif pod.node and pod.deleted_at and pod.phase == "Running":
-                        # Never ends by itself: its node is lost.
-                        counts[pod.node] += LOST_NODE_STRIKES
-        return dict(counts) if tried - counts.keys() - {""} else {}
+                    if pod.node:
+                        counts[pod.node] = counts.get(pod.node, 0) + pod.strikes
+        return counts
 
 
-LOST_NODE_STRIKES = 2
 # The Job controller makes pods within a second, unless it is refused.
 BARE_AFTER = timedelta(seconds=20)
 
@@ -211,6 +221,7 @@ def _job(job: Object, pods: Sequence[PodSeen]) -> JobSeen:
         terminating=status.get("terminating", 0),
         succeeded=indexes(status.get("completedIndexes", "")) if indexed else status.get("succeeded", 0),
         failed=indexes(status.get("failedIndexes", "")) if indexed else 0,
+        failed_pods=status.get("failed", 0),
         finished=finished,
         reason=reason,
         finished_at=at,

@@ -100,7 +100,8 @@ def _rules(schema: Schema, path: str) -> Iterator[str]:
 
 
 def plain(schema: Any) -> Any:
-    """Without titles, which only repeat names, and without null, which YAML gives for a forgotten value."""
+    """Without titles, which only repeat names, without null, which YAML gives for a forgotten value, and without line
+    breaks in descriptions."""
     if isinstance(schema, list):
         return [plain(item) for item in schema]
     if not isinstance(schema, dict):
@@ -110,6 +111,8 @@ def plain(schema: Any) -> Any:
         for key, value in schema.items()
         if not (key == "title" and isinstance(value, str)) and (key, value) != ("default", None)
     }
+    if isinstance(said := result.get("description"), str):
+        result["description"] = " ".join(said.split())
     options = [option for option in result.get("anyOf", []) if option != {"type": "null"}]
     if len(options) == 1:
         del result["anyOf"]

@@ -32,8 +32,8 @@ class Reported(BaseModel):
 
 
 class Cells(Reported):
-    """Slots by verdict. Exact after a merge; before it `done` counts the slots of lots that ended: one that its
-    device or host failed is among them until the merge, and then comes again."""
+    """Slots by verdict, exact after a merge. Until then `done` is an estimate from the lots that succeeded, rounded
+    down to steps, and a slot that its device or host failed is among them."""
 
     total: Count = Field(default=0, description="Slots that the sweep wants.")
     unfit: Count = Field(default=0, description="Points the hardware has no room for; listed, never tried.")
@@ -93,7 +93,8 @@ class SweepStatus(Reported):
     excluded_nodes: tuple[Annotated[str, Field(max_length=253)], ...] = Field(
         default=(),
         max_length=MOST_EXCLUDED,
-        description="Nodes that get nothing this round after failing twice.",
+        description="Nodes that failed twice in this round and the one before: they get nothing, or, where no other"
+        " node is known, only what has no room elsewhere.",
     )
     waiting: str | None = _text("waiting", "What it waits for, if it does.")
     message: str | None = _text("message", "What a person should know or do.")

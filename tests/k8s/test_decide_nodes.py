@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from typing import Any
 
 from tests.k8s.world import MERGE, PLAN, World, environment, node, world
 
@@ -26,7 +27,12 @@ def test_a_lost_node_ends_its_wave_and_is_excluded():
     assert decision.status["excludedNodes"] == ["n7"]
 
 
-def test_two_strikes_exclude_a_node_from_the_next_wave():
+NOT_THE_BAD_NODE = [{"key": "kubernetes.io/hostname", "operator": "NotIn", "values": ["bad-node"]}]
+
+
+def after_two_strikes(*well: str) -> tuple[World, dict[str, Any]]:
+    """The world in its second wave, and where that may run: bad-node has failed both of its pods in the first one,
+    of which others were on the nodes `well`."""
     at = world({**PLAN, "canary": 0, "lots": 8, "binaries": 0, "exports": 0})
     at.passes()
     at.finish(at.created[0])
@@ -34,18 +40,32 @@ def test_two_strikes_exclude_a_node_from_the_next_wave():
     first = at.unfinished("measure")[0]["metadata"]["name"]
     at.finish(first)
     at.jobs[first]["status"]["failed"] = 2
-    at.pod(first, phase="Succeeded", exit_code=0, node="good-node")
+    for name in well:
+        at.pod(first, phase="Succeeded", exit_code=0, node=name)
     for _ in range(2):
         at.pod(first, phase="Failed", exit_code=3, node="bad-node")
     at.passes()
-    second = at.unfinished("measure")[0]
-    terms = second["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
-    listed = terms["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"][0][
-        "matchExpressions"
-    ]
-    assert listed == [{"key": "kubernetes.io/hostname", "operator": "NotIn", "values": ["bad-node"]}]
+    (second,) = at.unfinished("measure")
+    return at, second["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+
+
+def test_two_strikes_exclude_a_node_from_the_next_wave():
+    at, where = after_two_strikes("good-node")
+    (term,) = where["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term["matchExpressions"] == NOT_THE_BAD_NODE
     assert at.sweep["status"]["excludedNodes"] == ["bad-node"]
     assert "NodeExcluded" in at.events
+    assert "bad-node failed 2 times in round 1" in at.told
+
+
+def test_a_struck_node_is_the_last_choice_where_no_other_is_known():
+    """It may be the only one: a wave that may run nowhere waits for ever."""
+    at, where = after_two_strikes()
+    assert "requiredDuringSchedulingIgnoredDuringExecution" not in where
+    (term,) = where["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert term["preference"]["matchExpressions"] == NOT_THE_BAD_NODE
+    assert at.sweep["status"]["excludedNodes"] == ["bad-node"]
+    assert at.run()["phase"] == "Complete"
 
 
 def test_every_device_pins_a_job_to_each_node_and_an_unreached_one_is_given_up():

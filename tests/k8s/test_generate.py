@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from k8s import generate
+from k8s import generate, reference
 from k8s.crd import sweep_schema
 
 FILES = generate.files()
@@ -24,6 +24,19 @@ def test_the_reference_names_every_field():
     assert {"status.cells.infeasible", "status.conditions[].reason"} <= rows
     assert {f"spec.{name}" for name in sweep_schema()["properties"]["spec"]["properties"]} <= rows
     assert "fill` in instances names no value" in page
+
+
+def test_descriptions_are_one_line():
+    def descriptions(schema):
+        for value in schema if isinstance(schema, list) else [*schema.values()]:
+            if isinstance(value, dict | list):
+                yield from descriptions(value)
+        if isinstance(schema, dict) and isinstance(schema.get("description"), str):
+            yield schema["description"]
+
+    said = [*descriptions(sweep_schema()), *descriptions(reference.editor_schema())]
+    assert len(said) > 100
+    assert not [text for text in said if "\n" in text or "  " in text]
 
 
 def test_the_editors_schema_stands_alone():

@@ -121,9 +121,11 @@ def test_only_faults_of_the_node_are_strikes():
     said = {"exitCode": 3, "message": '{"error": "no bucket", "reason": "store"}'}
     no_store = pod("Failed", containerStatuses=[{"state": {"terminated": said}}])
     well = on("n2", pod("Succeeded"))
-    others = [ended(137), ended(1), pod("Failed", **evicted), no_store, well]
+    deleted = pod("Failed")
+    deleted["metadata"]["deletionTimestamp"] = NOW.isoformat()
+    others = [ended(137), ended(1), pod("Failed", **evicted), no_store, deleted, well]
     seen = observe([job()], [ended(3), ended(3), *others])
-    assert seen.strikes(2) == {"n1": 2}
+    assert seen.strikes(2) == {"n1": 2, "n2": 0}
 
 
 def on(node_name, of):
@@ -133,23 +135,21 @@ def on(node_name, of):
 def test_a_pod_that_its_node_refuses_is_a_strike():
     refused = pod("Failed", reason="UnexpectedAdmissionError", message="no healthy devices present")
     seen = observe([job(active=0)], [refused, on("n2", pod("Running"))])
-    assert seen.strikes(2) == {"n1": 1}
+    assert seen.strikes(2) == {"n1": 1, "n2": 0}
     assert "no healthy devices" in seen.waiting(NOW)
 
 
 def test_strikes_are_of_this_round_and_the_one_before():
     ended = pod("Failed", containerStatuses=[{"state": {"terminated": {"exitCode": 3}}}])
     seen = observe([job()], [ended, ended, on("n2", pod("Succeeded"))])
-    assert seen.strikes(2) == seen.strikes(3) == {"n1": 2}
+    assert seen.strikes(2) == seen.strikes(3) == {"n1": 2, "n2": 0}
     assert seen.strikes(1) == seen.strikes(4) == {}
 
 
-def test_what_fails_on_every_node_is_no_nodes_fault():
-    """The store is away: to exclude all nodes would leave the next wave waiting for ever."""
+def test_the_only_node_that_was_tried_is_struck_too():
+    """All tries of a wave of one lot may land on one sick node of many."""
     ended = pod("Failed", containerStatuses=[{"state": {"terminated": {"exitCode": 3}}}])
-    failed = [ended, ended, on("n2", ended), on("n2", ended)]
-    assert observe([job()], failed).strikes(2) == {}
-    assert observe([job()], [*failed, on("n3", pod("Running"))]).strikes(2) == {"n1": 2, "n2": 2}
+    assert observe([job()], [ended, ended, ended]).strikes(2) == {"n1": 3}
 
 
 def test_a_job_whose_pods_are_refused_is_named():
@@ -162,11 +162,42 @@ def test_a_job_whose_pods_are_refused_is_named():
     assert "no pod of Job j could be made" in waiting(30)
     assert waiting(10) == waiting(30, active=1) == waiting(30, terminating=1) == ""
     assert waiting(30, completedIndexes="0") == ""
+    # In back-off, after somebody deleted the pod that failed.
+    assert waiting(30, failed=1) == ""
+
+
+def test_a_job_that_wants_no_pod_lacks_none():
+    idle = job(spec={"completionMode": "Indexed", "completions": 9, "parallelism": 0})
+    idle["metadata"]["creationTimestamp"] = NOW.isoformat()
+    assert observe([idle]).waiting(NOW + timedelta(minutes=5)) == ""
+
+
+SUSPENDED = "Job held is suspended, by a queue until there is room, or by hand"
 
 
 def test_a_job_that_is_suspended_is_waited_for():
-    held = job(spec={"suspend": True})
-    assert observe([held]).waiting(NOW) == "Job j is suspended, by a queue until there is room, or by hand"
+    held = job("held", spec={"suspend": True})
+    assert observe([held]).waiting(NOW) == SUSPENDED
+    assert observe([held, job(active=0)]).waiting(NOW) == SUSPENDED
+    held["metadata"]["deletionTimestamp"] = NOW.isoformat()
+    assert observe([held]).waiting(NOW) == ""
+
+
+def test_a_suspended_job_hides_no_other_reason():
+    held = job("held", spec={"suspend": True})
+    said = {"state": {"terminated": {"exitCode": 3, "message": '{"error": "the store refuses the key"}'}}}
+    failed = pod("Failed", containerStatuses=[said])
+    assert "the store refuses the key" in observe([held, job(active=0)], [failed]).waiting(NOW)
+    assert observe([held, job(active=2, ready=2)]).waiting(NOW) == "", "something is measured"
+    refused = job()
+    refused["metadata"]["creationTimestamp"] = NOW.isoformat()
+    assert "no pod of Job j" in observe([held, refused]).waiting(NOW + timedelta(minutes=5))
+
+
+def test_what_failed_before_a_job_was_suspended_is_not_why_it_waits():
+    said = {"state": {"terminated": {"exitCode": 3, "message": '{"error": "long ago"}'}}}
+    failed = pod("Failed", containerStatuses=[said])
+    assert "is suspended" in observe([job(spec={"suspend": True})], [failed]).waiting(NOW)
 
 
 def test_nodes_that_offer_devices():
