@@ -63,6 +63,12 @@ def is_current(sweep: Object) -> bool:
     return bool(observed == sweep["metadata"].get("generation"))
 
 
+def is_at_work(sweep: Object) -> bool:
+    """Whether Jobs of it run or may, as its status says, whichever spec that speaks of."""
+    conditions = (sweep.get("status") or {}).get("conditions", ())
+    return any(each["type"] == "Progressing" and each["status"] == "True" for each in conditions)
+
+
 def condition(sweep: Object, name: str) -> Mapping[str, Any]:
     """The condition as it is said of the present spec; empty where nothing is."""
     if not is_current(sweep):

@@ -193,7 +193,8 @@ def resume(context: click.Context, name: str) -> None:
 @placed
 @click.pass_context
 def retry(context: click.Context, name: str, failed: bool, infeasible: bool) -> None:
-    """Try again what failed in the Sweep NAME, ended or not; older results are kept.
+    """Try again what failed in the Sweep NAME, ended or not; older results are kept. Of one that runs, the running
+    work ends and is planned anew.
 
     \b
     Examples:
@@ -213,7 +214,7 @@ def retry(context: click.Context, name: str, failed: bool, infeasible: bool) -> 
 @click.pass_context
 def remeasure(context: click.Context, name: str, where: str) -> None:
     """Measure again those slots of the Sweep NAME whose row in the table fits a condition. The old results are
-    kept, and shown until there are new ones.
+    kept, and shown until there are new ones. Of one that runs, the running work ends and is planned anew.
 
     \b
     Examples:
@@ -301,6 +302,7 @@ def _snapshot(context: click.Context, name: str, via: Any, image: str, limit_s: 
 
 
 def _ask_again(context: click.Context, name: str, where: str) -> None:
+    from k8s import picture
     from runner import again
 
     request = again.asked(where, datetime.now(UTC))
@@ -308,6 +310,8 @@ def _ask_again(context: click.Context, name: str, where: str) -> None:
     click.echo(f"sweep.aicsweep.dev/{name} asked to measure again where {where}")
     if sweep["spec"].get("suspend"):
         say(f"it is suspended: `kubectl aicsweep resume {name}`")
+    elif picture.is_at_work(sweep):
+        say("running work ends and is planned anew")
 
 
 def _suspend(context: click.Context, name: str, value: bool) -> None:

@@ -50,7 +50,7 @@ def asked(where: str, now: datetime) -> Again:
     """A request as command lines make it, named after the moment. Raises BadInput for a condition that no table
     can answer."""
     checked(where, TABLE_COLUMNS)
-    return Again(id=now.astimezone(UTC).strftime("%Y-%m-%dT%H.%M.%SZ"), where=where)
+    return Again(id=now.astimezone(UTC).strftime("%Y-%m-%dT%H.%M.%S.%fZ"), where=where)
 
 
 def read(home: Store) -> list[Request]:

@@ -265,8 +265,9 @@ def test_a_damaged_request_stops_a_run_and_is_named(tmp_path, key, data):
 
 
 def test_what_a_command_line_asks_is_named_after_the_moment():
-    moment = datetime(2026, 11, 27, 23, 2, 10, tzinfo=UTC)
-    assert again.asked("ci > 2%", moment) == Again(id="2026-11-27T23.02.10Z", where="ci > 2%")
+    """Two within one second are two."""
+    moment = datetime(2026, 11, 27, 23, 2, 10, 7, tzinfo=UTC)
+    assert again.asked("ci > 2%", moment) == Again(id="2026-11-27T23.02.10.000007Z", where="ci > 2%")
     with pytest.raises(BadInput, match="throughput_images_s"):
         again.asked("thruput_images_s > 1", moment)
 

@@ -200,6 +200,18 @@ def test_what_the_commands_ask(monkeypatch: pytest.MonkeyPatch, args: list[str],
     assert "kubectl aicsweep resume it" in done.output
 
 
+@pytest.mark.parametrize(("progressing", "said"), [("True", True), ("False", False)])
+def test_that_running_work_ends_is_said(
+    monkeypatch: pytest.MonkeyPatch, progressing: str, said: bool
+) -> None:
+    """The status is still that of the spec before."""
+    conditions = [{"type": "Progressing", "status": progressing, "observedGeneration": 2}]
+    asked = sweep("a", observedGeneration=2, conditions=conditions)
+    monkeypatch.setattr(plugin, "run", lambda context, work: asked)
+    done = CliRunner().invoke(plugin.cli, ["retry", "it"])
+    assert ("running work ends and is planned anew" in done.output) is said
+
+
 def test_a_condition_that_no_table_can_answer_never_reaches_the_cluster() -> None:
     done = CliRunner().invoke(plugin.cli, ["remeasure", "it", "--where", "thruput > 1"])
     assert isinstance(done.exception, BadInput)
