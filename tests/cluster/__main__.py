@@ -82,9 +82,14 @@ def up(folder: Path, nodes: int) -> None:
 def keep(folder: Path, nodes: int) -> None:
     """What `up` leaves running: all of it, until SIGTERM. One line of JSON says where it is."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # `down` ends also one that is still starting.
+    (folder / _PID).write_text(str(os.getpid()))
     with _working(folder, nodes) as (cluster, store):
-        (folder / _PID).write_text(str(os.getpid()))
         print(json.dumps({"kubeconfig": str(cluster.kubeconfig), "store": str(store)}), flush=True)
+        # `up` reads no more, and a word into its pipe would end all.
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
         while True:
             signal.pause()
 

@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
+from tests.cluster import __main__ as command_line
 from tests.cluster import binaries
 from tests.cluster.cluster import QAIC, Cluster, KubectlFailed, running, until
 
@@ -242,6 +245,7 @@ def test_up_and_down(tmp_path):
         # The supervisor with five servers, and the forking process with the controller.
         pids = [keeper.pid, *(child.pid for child in keeper.children(recursive=True))]
         assert len(pids) == 9
+        assert Path(f"/proc/{keeper.pid}/fd/1").readlink() == Path(os.devnull)
         again = command("up")
         assert again.returncode == 1
         assert "there is one already" in again.stderr
@@ -251,6 +255,22 @@ def test_up_and_down(tmp_path):
     assert all_gone(pids)
     assert not (tmp_path / "kept").exists()
     assert command("down").stdout == "no cluster is running\n"
+
+
+def test_one_that_is_still_starting_can_be_ended(tmp_path, monkeypatch):
+    """`up` was interrupted, and its keeper goes on by itself."""
+    found = []
+
+    @contextmanager
+    def starting(folder, nodes):
+        found.append(int((folder / "keeper.pid").read_text()))
+        sys.exit(0)
+        yield
+
+    monkeypatch.setattr(command_line, "_working", starting)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    CliRunner().invoke(command_line.main, ["keep", "--folder", str(tmp_path)])
+    assert found == [os.getpid()]
 
 
 def test_another_cluster_can_be_used(cluster, tmp_path):
