@@ -174,6 +174,7 @@ def running(folder: Path) -> Iterator[Bench]:
     ]
     names = [node.name for node in nodes]
     with (
+        buildah.in_use(),
         s3_server.running(folder / "s3") as s3,
         cluster.running(folder / "cluster", kubelets=names) as control_plane,
     ):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
 import os
 import subprocess
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ COMMAND = ("buildah", f"--storage-driver={_DRIVER}", f"--root={STORAGE}", f"--ru
 # Its mounts are nobody else's and go with it, also if it is killed.
 _ALONE = ("unshare", "--mount", "--propagation", "private")
 _KEPT = 2
+# A lock, shared by all whose nodes run.
+_IN_USE = "in-use"
 
 
 def has(reference: str) -> bool:
@@ -53,8 +58,26 @@ def thin(reference: str, archive: Path) -> None:
     archive.write_bytes(_tar({**dict(zip(names, layers, strict=True)), **files}))
 
 
+@contextmanager
+def in_use() -> Iterator[None]:
+    """While nodes stand on what the storage has unpacked (`thin`): nothing of it is removed, by any checkout."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / _IN_USE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
 def prune(name: str) -> None:
-    """Of each image the newest stay: one with torch takes gigabytes."""
+    """Of each image the newest stay: one with torch takes gigabytes. All stay while they are in use."""
+    with (FOLDER / _IN_USE).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        _remove_old(name)
+
+
+def _remove_old(name: str) -> None:
     mine = [(image["created"], n) for image in _read("images") for n in image.get("names") or ()]
     old = sorted((at, n) for at, n in mine if n.startswith(f"localhost/{name}:"))[:-_KEPT]
     if old:
