@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +13,9 @@ import psutil
 
 from runner import engine
 from tests.cluster.cluster import until
-from tests.cluster.oracle import differences, find_lies, results, undisturbed
+from tests.cluster.oracle import differences, results, undisturbed
 from tests.nodes.bench import Bench
+from tests.nodes.witness import Witness, witness
 
 SMALL: dict[str, Any] = {
     "build": {"cpu": 1, "memory": "4Gi"},
@@ -38,11 +37,10 @@ NAME = "it"
 
 
 class Play:
-    """The Sweep `it` of a namespace, beside its controller."""
+    """The Sweep `it` of a namespace, beside its controller; `witness` hears what its status says."""
 
-    def __init__(self, bench: Bench, namespace: str) -> None:
-        self.bench, self.namespace = bench, namespace
-        self.lies: list[str] = []
+    def __init__(self, bench: Bench, namespace: str, witness: Witness) -> None:
+        self.bench, self.namespace, self._witness = bench, namespace, witness
         self._spec: dict[str, Any] = {}
 
     def apply(self, **spec: Any) -> None:
@@ -85,50 +83,30 @@ class Play:
         """The oracle: Complete, with the table of an undisturbed run; no result is there twice; no pod is left; and
         the status has never said what was not so."""
         self.bench.wait(self.namespace, NAME, timeout_s=timeout_s)
+        self.never_lied()
         wanted = {name: value for name, value in self._spec.items() if name != "pods"}
         differ = differences(results(self.bench.table(self.namespace, NAME)), undisturbed(**wanted))
         assert not differ, differ
         slots = engine.read_results(self.bench.home(self.namespace, NAME)).table["slot"].to_pylist()
         assert len(slots) == len(set(slots)), slots
-        assert not self.lies, self.lies
         phases = lambda: {pod["status"]["phase"] for pod in self.bench.pods(self.namespace)}  # noqa: E731
         until(lambda: phases() <= {"Succeeded", "Failed"}, "a pod is left", timeout_s=150)
+
+    def never_lied(self) -> None:
+        """The status has said nothing that was not so, up to what it says now."""
+        lies = self._witness.lies_until(self.bench.sweep(self.namespace, NAME)["metadata"]["resourceVersion"])
+        assert not lies, lies
 
 
 @contextmanager
 def playing(bench: Bench, namespace: str) -> Iterator[Play]:
-    """With a controller of its own, and an eye on what the status says."""
-    play = Play(bench, namespace)
-    with bench.controller(namespace), _watched(play):
+    """With a controller of its own, and a witness of what the status says, who is asked at the end."""
+    kubectl = str(bench.cluster.programs["kubectl"])
+    watch = [kubectl, "get", "sweeps", "--watch", "-o", "json", "-n", namespace]
+    with bench.controller(namespace), witness(watch, bench.cluster.environment()) as heard:
+        play = Play(bench, namespace, heard)
         yield play
-
-
-@contextmanager
-def _watched(play: Play) -> Iterator[None]:
-    kubectl = str(play.bench.cluster.programs["kubectl"])
-    process = subprocess.Popen(
-        [kubectl, "get", "sweeps", "--watch", "-o", "json", "-n", play.namespace],
-        env=play.bench.cluster.environment(), stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-    def read() -> None:
-        before, lines = None, list[str]()
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            if line == "}\n":
-                sweep = json.loads("".join(lines))
-                play.lies += find_lies(before, sweep)
-                before, lines = sweep, []
-
-    thread = threading.Thread(target=read, name=f"watch {play.namespace}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-        thread.join()
+        play.never_lied()
 
 
 def _pod_of(process: psutil.Process) -> str:

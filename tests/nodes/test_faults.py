@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,19 @@ GRACE_S = 10
 def condition(bench: Bench, node: str, name: str) -> str:
     conditions = bench.cluster.get("node", node)["status"]["conditions"]
     return next(str(c["status"]) for c in conditions if c["type"] == name)
+
+
+def by_uid(bench: Bench, namespace: str) -> dict[str, Any]:
+    """Pods that measure, or have."""
+    return {pod["metadata"]["uid"]: pod for pod in bench.pods(namespace, "measure")}
+
+
+def at_work(pod: Any) -> bool:
+    return pod["status"]["phase"] in ("Pending", "Running")
+
+
+def is_disrupted(pod: Any) -> bool:
+    return any(c["type"] == "DisruptionTarget" for c in pod["status"].get("conditions", ()))
 
 
 # --- a node, a store or a controller: one after the other
@@ -64,10 +78,17 @@ def test_a_node_is_drained(bench, namespace):
         with playing(bench, namespace) as play:
             play.apply()
             node = play.measured()["spec"]["nodeName"]
+            bench.cluster.kubectl("cordon", node)
+            before = by_uid(bench, namespace)
+            evicted = {
+                uid for uid, pod in before.items() if pod["spec"].get("nodeName") == node and at_work(pod)
+            }
             bench.cluster.kubectl("drain", node, "--force", "--delete-emptydir-data", "--timeout=150s")
             play.ends_well()
-        left = {pod["spec"]["nodeName"] for pod in bench.pods(namespace, "measure")}
-        assert left <= set(CARDS)
+        left = by_uid(bench, namespace)
+        assert evicted
+        assert all(is_disrupted(left[uid]) for uid in evicted & left.keys())
+        assert {left[uid]["spec"]["nodeName"] for uid in left.keys() - before.keys()} == {*CARDS} - {node}
     finally:
         bench.cluster.kubectl("uncordon", *CARDS)
 
@@ -100,7 +121,7 @@ def test_the_store_is_away_and_the_controller_is_killed(bench, namespace):
             play.apply()
             play.measured()
             bench.nodes.switch(S3_PLACE, False)
-        # Pods go on trying for a minute.
+        # Pods go on trying for 15 minutes (AICSWEEP_STORE_PATIENCE_S).
         time.sleep(AWAY_S)
     finally:
         bench.nodes.switch(S3_PLACE, True)
