@@ -32,6 +32,8 @@ from tests.cluster.rig import Controller, Rig
 from tests.cluster.shim import Action, Fault, Played
 
 AT_ONCE = 8
+# A lot has two cells: so slow a backend measures for longer than it takes to strike, also on a busy host.
+SLOW_S = 2.0
 # Two models, two lots each: the canary has one of each, and a second wave the rest.
 SMALL: dict[str, Any] = {
     "models": ["resnet50", "mobilenet_v2"],
@@ -120,7 +122,7 @@ class Scene:
             )
         )
 
-    def begin(self, *, sleep_s: float, **spec: Any) -> None:
+    def begin(self, *, sleep_s: float = SLOW_S, **spec: Any) -> None:
         """The Sweep is applied, with so slow a backend, and something is measured."""
         self.fake(sleep_s=sleep_s)
         self.apply(**spec)

@@ -24,7 +24,7 @@ from tests.cluster.cluster import running, until
 from tests.cluster.oracle import differences, is_true, results, undisturbed
 from tests.cluster.proxy import Answer
 from tests.cluster.rig import rigged
-from tests.cluster.scene import SMALL, Plays, Scene, scene
+from tests.cluster.scene import SLOW_S, SMALL, Plays, Scene, scene
 
 pytestmark = pytest.mark.cluster
 # How long the API server is away; in the field it may be minutes (AICSWEEP_TEST_OUTAGE_S=120).
@@ -39,7 +39,7 @@ play = Plays()
 @play
 def api_away(scene: Scene) -> None:
     """The controller neither ends nor acts on what it remembers, and goes on once it is back."""
-    scene.begin(sleep_s=0.2)
+    scene.begin()
     scene.lane.away = True
     scene.lane.cut_watches()
     before = scene.status
@@ -53,7 +53,7 @@ def api_away(scene: Scene) -> None:
 @play.with_settings(silence_s="5")
 def watches_silent(scene: Scene) -> None:
     """A connection that a firewall has forgotten looks like one on which nothing happens."""
-    scene.begin(sleep_s=0.2)
+    scene.begin()
     assert scene.lane.silence_watches() == 2
     scene.ends_well()
 
@@ -128,7 +128,7 @@ def server_overloaded(scene: Scene) -> None:
 def _storm(status: int, **of: int) -> None:
     def storm(scene: Scene) -> None:
         """Nothing is answered in any other way for a while, and it is asked ever more seldom."""
-        scene.fake(sleep_s=0.2)
+        scene.fake(sleep_s=SLOW_S)
         scene.apply()
         scene.measuring()
         refused = Answer(status, **of)
@@ -151,7 +151,7 @@ _storm(500)
 @play
 def stale_reads(scene: Scene) -> None:
     """A server that lags gives lists of before and no news, also to a controller that has just started."""
-    scene.fake(sleep_s=0.2)
+    scene.fake(sleep_s=SLOW_S)
     scene.apply()
     until(lambda: scene.jobs("export"))
     scene.controller.kill()
@@ -191,7 +191,7 @@ def api_server_away(outside: Scene) -> None:
         cluster.define_sweeps()
         cluster.add_nodes(2)
         with rigged(cluster, outside.folder) as rig, scene(rig, "outage", outside.folder) as away:
-            away.fake(sleep_s=0.2)
+            away.fake(sleep_s=SLOW_S)
             away.apply()
             away.measuring()
             cluster.stop("kube-apiserver")
@@ -207,7 +207,7 @@ def api_server_away(outside: Scene) -> None:
 @play
 def jobs_deleted(scene: Scene) -> None:
     """Behind its back, one of each stage, finished or not."""
-    scene.begin(sleep_s=0.3)
+    scene.begin()
     jobs = [scene.jobs(stage)[0]["metadata"]["name"] for stage in STAGES[:4]]
     scene.kubectl("delete", "job", "--wait=false", *jobs)
     scene.fake()
@@ -245,7 +245,7 @@ def foreign_job(scene: Scene) -> None:
 @play
 def edited(scene: Scene) -> None:
     """While it is measured: what fits the new spec is kept."""
-    scene.begin(sleep_s=0.3)
+    scene.begin()
     scene.patch(grid={"cores": [2, 3, 7], "instances": ["fill"]})
     scene.fake()
     scene.ends_well()
@@ -274,7 +274,7 @@ def suspended_and_resumed_in_every_stage(scene: Scene) -> None:
 @play
 def deleted_and_made_again(scene: Scene) -> None:
     """Another object of the same name: nothing of the first one's children is taken for its own."""
-    scene.begin(sleep_s=0.3)
+    scene.begin()
     scene.delete()
     scene.apply()
     scene.fake()
@@ -300,7 +300,7 @@ def _store_gone(scene: Scene) -> Iterator[None]:
 @play
 def store_away(scene: Scene) -> None:
     """A folder that is gone while its lots are measured; pods fail, and are tried again."""
-    scene.begin(sleep_s=0.3)
+    scene.begin()
     with _store_gone(scene):
         until(lambda: any(played.code == 3 for played in scene.played("measure")))
     scene.fake()
@@ -310,7 +310,7 @@ def store_away(scene: Scene) -> None:
 @play
 def store_away_for_longer_than_a_lot_is_tried(scene: Scene) -> None:
     """Lots are given up, and measured in the next round; no node is blamed for it."""
-    scene.begin(sleep_s=0.3)
+    scene.begin()
     with _store_gone(scene):
         time.sleep(OUTAGE_S)
     scene.fake()

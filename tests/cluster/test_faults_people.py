@@ -21,7 +21,7 @@ from tests.cluster.connection import Refused
 from tests.cluster.oracle import differences, is_true, undisturbed
 from tests.cluster.proxy import Call, Lane
 from tests.cluster.rig import Controller
-from tests.cluster.scene import SMALL, Plays, Scene
+from tests.cluster.scene import SLOW_S, SMALL, Plays, Scene
 
 pytestmark = pytest.mark.cluster
 # A release is to pass 1,000 of them (AICSWEEP_TEST_DELETIONS=1000, some minutes more).
@@ -54,7 +54,7 @@ def _rivals(scene: Scene) -> Iterator[Controller]:
 @play.with_settings(lease_s="4")
 def two_controllers(scene: Scene) -> None:
     """One acts; the other one knows all, and goes on where the first was killed."""
-    scene.fake(sleep_s=0.3)
+    scene.fake(sleep_s=SLOW_S)
     with _rivals(scene) as rival:
         scene.apply()
         scene.measuring()
@@ -68,7 +68,7 @@ def two_controllers(scene: Scene) -> None:
 @play.with_settings(lease_s="4")
 def controller_paused_for_longer_than_its_lease(scene: Scene) -> None:
     """Another one has ended the Sweep by the time it goes on: it writes nothing more."""
-    scene.fake(sleep_s=0.3)
+    scene.fake(sleep_s=SLOW_S)
     with _rivals(scene) as rival:
         scene.apply()
         scene.measuring()
@@ -86,7 +86,7 @@ def controller_paused_for_longer_than_its_lease(scene: Scene) -> None:
 @play
 def upgraded_and_rolled_back(scene: Scene) -> None:
     """The newer one said more than this one knows, in the status and on Jobs, and made a Job of a stage of its own."""
-    scene.begin(sleep_s=0.3)
+    scene.begin()
     assert scene.controller.stop() == 0
     with _newer_definition(scene):
         newer = json.dumps({"status": {"verified": 3}})
@@ -153,7 +153,7 @@ def _add_job(scene: Scene, name: str, *, stage: str, owned: bool = True, **label
 def job_edited_by_hand(scene: Scene) -> None:
     """Suspended, narrowed, and with labels that say nothing: the status says what it waits for, and the rest is
     mended or ignored."""
-    scene.begin(sleep_s=0.3)
+    scene.begin()
     (job, *_) = [job["metadata"]["name"] for job in scene.jobs("measure") if job["status"].get("active")]
     scene.kubectl("annotate", "job", "--all", "aicsweep.dev/targets=none, or all")
     scene.kubectl(
@@ -169,7 +169,7 @@ def job_edited_by_hand(scene: Scene) -> None:
 @play
 def malformed_job_beside_healthy_ones(scene: Scene) -> None:
     """Ours by its owner and its label, and nonsense otherwise."""
-    scene.begin(sleep_s=0.3)
+    scene.begin()
     odd = {
         names.LABEL_WAVE: "x",
         names.LABEL_ROUND: "1.5",
@@ -219,7 +219,7 @@ def namespace_deleted(scene: Scene) -> None:
     """With everything in it, while it is measured; a Sweep in another one goes on."""
     rig = scene.rig
     rig.add_namespace(_GOES)
-    scene.fake(sleep_s=0.3)
+    scene.fake(sleep_s=SLOW_S)
     rig.apply(_GOES, "it", **SMALL, results={"url": str(scene.store)})
     scene.apply()
     until(lambda: rig.jobs(_GOES, "measure"))

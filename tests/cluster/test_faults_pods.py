@@ -12,7 +12,7 @@ from k8s import names
 from tests.cluster.cluster import until
 from tests.cluster.oracle import undisturbed
 from tests.cluster.proxy import Answer
-from tests.cluster.scene import SMALL, Plays, Scene
+from tests.cluster.scene import SLOW_S, SMALL, Plays, Scene
 from tests.cluster.shim import Fault
 
 pytestmark = pytest.mark.cluster
@@ -127,7 +127,7 @@ def pod_preempted(scene: Scene) -> None:
     """By the scheduler, for a pod of more importance that needs its card."""
     name = scene.namespace
     with scene.own_nodes(1, qaic=1):
-        scene.fake(sleep_s=0.3)
+        scene.fake(sleep_s=SLOW_S)
         scene.apply(pods=scene.on_own_nodes, limits={**SMALL["limits"], "parallelism": 1})
         scene.measuring()
         resources = {"limits": {"qualcomm.com/qaic": "1"}}

@@ -146,7 +146,7 @@ def edited_and_asked_again(scene: Scene) -> None:
 @play
 def suspended_and_resumed(scene: Scene) -> None:
     """What was measured until then is kept, nothing runs meanwhile, and the rest follows."""
-    scene.begin(sleep_s=0.3)
+    scene.begin()
     scene.patch(suspend=True)
     scene.wait("Suspended")
     until(lambda: all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in scene.pods()))

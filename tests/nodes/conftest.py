@@ -31,6 +31,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The cluster, ready, with the definition of Sweep; AWS_* of the environment lead to its S3."""
+    host.clear()
     before = host.traces()
     with benches.running(tmp_path_factory.mktemp("nodes")) as bench, pytest.MonkeyPatch.context() as patch:
         for variable, value in bench.s3.environment().items():

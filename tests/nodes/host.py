@@ -252,6 +252,19 @@ def _folder() -> Path:
     return folder
 
 
+def clear() -> None:
+    """The machine as it was before a run that was killed with its janitor; waits for one that is under way."""
+    with _lock():
+        remove_leftovers(_folder())
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    with (_folder() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def remove_leftovers(folder: Path) -> None:
     """What a run that was killed left behind: there can't be a process of it."""
     for link in Path("/sys/class/net").glob(f"{BRIDGE}*"):
@@ -308,8 +321,7 @@ def main() -> None:
     folder = _folder()
     owner, ctr = Owner(), ""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _lock():
         remove_leftovers(folder)
         host = Host(folder)
         try:
