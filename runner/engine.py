@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ from runner.errors import (
     counted,
 )
 from runner.inflight import Attempt
-from runner.lots import Tally, as_scheduled, cards, measure
+from runner.lots import Canary, Tally, as_scheduled, cards, measure
 from runner.overlap import Board
 from runner.plan import Plan, Task
 from runner.result import FAILED, INFEASIBLE, MISSING, OK
@@ -115,7 +115,7 @@ def _rounds(place: Workplace) -> Outcome:
             f"round {number}: {counted(len(tasks), 'slot')} in {counted(len(lots), 'lot')},"
             f" plan {current.digest[:12]}"
         )
-        canary = [task for lot in range(current.canary) for task in lots[lot]]
+        canary = {task.slot for lot in range(current.canary) for task in lots[lot]}
         # Not held while measuring: a million results are half a gigabyte.
         del known
         began = time.monotonic()
@@ -166,22 +166,21 @@ def history(place: Workplace) -> History:
 
 
 def _in_turns(
-    place: Workplace, current: Plan, lots: Mapping[int, Sequence[Task]], canary: Sequence[Task]
+    place: Workplace, current: Plan, lots: Mapping[int, Sequence[Task]], first: Iterable[str]
 ) -> Tally:
-    """Everything at once, but for what earlier runs may have died with: that comes last, one at a time."""
-    tally = Tally()
+    """Everything at once, but for what earlier runs may have died with: that comes last, one at a time. `first`:
+    the slots of the canary."""
+    tally, canary = Tally(), Canary(first)
     for turn in in_turn(lots, place.attempt):
         here = replace(place, devices=[d for d in place.devices if d not in tally.given_up])
         if tally.hopeless or not here.devices:
             break
-        slots = {task.slot for tasks in turn.values() for task in tasks}
-        tally.add(build_and_measure(here, current, turn, [task for task in canary if task.slot in slots]))
-        canary = ()
+        tally.add(build_and_measure(here, current, turn, canary))
     return tally
 
 
 def build_and_measure(
-    place: Workplace, current: Plan, lots: Mapping[int, Sequence[Task]], canary: Sequence[Task]
+    place: Workplace, current: Plan, lots: Mapping[int, Sequence[Task]], canary: Canary
 ) -> Tally:
     """Export, compile and measure what a plan still wants: cards begin as soon as their binaries are there, where
     the host has cores for both and nobody asked for a silent one."""

@@ -46,7 +46,7 @@ class Tally:
     given_up: Mapping[Device, str] = field(default_factory=dict)
     # Seconds that devices were at work, summed.
     busy_s: float = 0.0
-    # Each task of the canary failed: nothing else was tried.
+    # Each task of the canary failed, and nothing went well: the rest was not tried.
     hopeless: bool = False
 
     def count(self, *statuses: str) -> int:
@@ -62,6 +62,24 @@ class Tally:
         self.hopeless = self.hopeless or other.hopeless
 
 
+class Canary:
+    """Slots of the first lots, one of every network: once each has failed and nothing went well, nothing will.
+    One for all turns of a round."""
+
+    def __init__(self, slots: Iterable[str] = ()) -> None:
+        self._left = set(slots)
+        self._hope = not self._left
+
+    def saw(self, slot: str, status: str) -> None:
+        self._left.discard(slot)
+        # A device's fault is no verdict on what is measured.
+        self._hope = self._hope or status != FAILED
+
+    @property
+    def hopeless(self) -> bool:
+        return not self._left and not self._hope
+
+
 def measure(
     place: Workplace,
     current: Plan,
@@ -69,21 +87,20 @@ def measure(
     lots: Lots,
     *,
     attempt: Attempt | None = None,
-    canary: Iterable[Task] = (),
+    canary: Canary | None = None,
     board: Board[Task] | None = None,
     beside: str = "",
 ) -> Tally:
     """Measure lots on the devices at hand, all of them side by side, recording results as they come.
 
     The `board` says what may begin while things are still `made`; without one all is. `beside` says on each row
-    what else ran. Everything stops as soon as each task of `canary` has failed. Once it returns all results are in
-    the store. Raises StoreError, Interrupted.
+    what else ran. Everything stops as soon as the `canary` says that there is no hope. Once it returns all results
+    are in the store. Raises StoreError, Interrupted.
     """
     if board is None:
         board = Board(Schedule(as_scheduled(place, lots), cards(place)))
-    first = {task.slot for task in canary}
     with spool.opened(place.home, place.reporter.say) as spooled:
-        work = _Work(place, current, made, lots, attempt or place.attempt, first, board, spooled)
+        work = _Work(place, current, made, lots, attempt or place.attempt, canary or Canary(), board, spooled)
         if beside:
             work.tools["beside"] = beside
         if place.sweep.spec.placement == EVERY_DEVICE:
@@ -122,12 +139,12 @@ class _Work:
         made: Made,
         lots: Lots,
         attempt: Attempt,
-        canary: set[str],
+        canary: Canary,
         board: Board[Task],
         spooled: Spool | None,
     ) -> None:
         self.place, self.current, self.made, self.lots = place, current, made, lots
-        self.attempt, self.canary, self.hope = attempt, canary, not canary
+        self.attempt, self.canary = attempt, canary
         self.tally = Tally()
         self.tools = dict(place.backend.provenance())
         self._board, self._spool = board, spooled
@@ -213,10 +230,8 @@ class _Work:
             tally.busy_s += result.device_s
             if not tally.first_bad and result.status not in (OK, INFEASIBLE):
                 tally.first_bad = f"{result.stage} {result.reason}: {result.message}"
-            if task.slot in self.canary:
-                self.canary.remove(task.slot)
-                self.hope = self.hope or result.status != FAILED
-                tally.hopeless = not self.canary and not self.hope
+            self.canary.saw(task.slot, result.status)
+            tally.hopeless = self.canary.hopeless
         if tally.hopeless:
             self._board.stop()
         label = labels.cell_label(task.model, task.cell)

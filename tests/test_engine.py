@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from runner import devices, engine, merge, provenance, tables
+from runner import devices, engine, inflight, merge, provenance, tables
 from runner.backends import fake
 from runner.errors import BadInput
 from runner.store import Store
@@ -148,6 +148,19 @@ def test_when_every_slot_of_the_canary_fails_nothing_else_is_tried(tmp_path, mon
     faults(monkeypatch, {"stage": "run", "reason": "garbage"})
     more = engine.run(place(tmp_path, sweep(models=["resnet50"], grid={"cores": [2, 3]})))
     assert (more.trouble, more.exit_code, more.plan.round) == ("", 1, 3)
+
+
+def test_a_canary_that_is_in_doubt_itself_is_judged_when_all_of_it_was_tried(tmp_path, monkeypatch):
+    """An earlier run died beside each of its slots, so each is tried alone; the first one fails."""
+    at = place(tmp_path, sweep(models=["resnet50"], grid=GRID, limits={"lotMinutes": 5}))
+    tasks = engine.plan_round(at, 1, {}).tasks()
+    for task in tasks:
+        at.home.put_new(f"inflight/{inflight.HERE}/{task.slot}/w-dead", b"")
+    where = {name: getattr(tasks[0].cell, name) for name in ("cores", "instances", "batch_size")}
+    faults(monkeypatch, {"stage": "run", "where": where, "reason": "garbage"})
+    outcome = engine.run(at)
+    assert outcome.trouble == ""
+    assert merge.counts(outcome.table) == {"ok": 11, "failed": 1, "infeasible": 0, "unfit": 0, "missing": 0}
 
 
 def test_every_device_of_this_machine_measures_its_own_slots(tmp_path, monkeypatch):
