@@ -1,62 +1,13 @@
-"""The engine's functions with an eye on what died before: what is tried again, in which order, and what not.
-
-`inflight` keeps the markers; here they decide. Undisturbed, everything is done in one go.
-"""
+"""What earlier attempts at a plan leave: results that need no second measurement, verdicts on what killed pods."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from runner import engine, inflight, merge
-from runner.artifacts import Artifact
-from runner.build import Answers, Made
-from runner.errors import PointFailed
-from runner.inflight import Attempt
-from runner.keys import ExportRequest
 from runner.measure import Recorder, unmeasured
-from runner.plan import Plan, Task
+from runner.plan import Plan
 from runner.result import MISSING
 from runner.store import Store
-from runner.suspects import item_of
 from runner.workplace import Workplace
-
-
-def exported(place: Workplace, requests: Sequence[ExportRequest], attempt: Attempt) -> Answers:
-    """Every graph that is asked for, or the verdict on it."""
-    if not attempt.careful:
-        return engine.export(place, requests)
-    answers: dict[str, Artifact | PointFailed] = {}
-    for request in attempt.in_order(requests, lambda request: request.id):
-        if (verdict := attempt.verdict(request.id, "export")) is not None:
-            answers[request.id] = verdict
-        else:
-            with attempt.flying(request.id):
-                answers.update(engine.export(place, [request]))
-    return answers
-
-
-def compiled(
-    place: Workplace,
-    tasks: Sequence[Task],
-    exports: Answers,
-    attempt: Attempt,
-    keep: Callable[[Answers], None],
-) -> Made:
-    """Every binary the tasks need, or the verdict on it; `keep` gets what is made so far before something is
-    tried that may end this process."""
-    if not attempt.careful or place.backend.COMPILES_ON == "target":
-        return engine.compile_(place, tasks, exports)
-    answers: dict[str, Artifact | PointFailed] = {}
-    by_binary = {task.binary: task for task in tasks}
-    for binary in attempt.in_order(list(by_binary), str):
-        if (verdict := attempt.verdict(binary, "compile")) is not None:
-            answers[binary] = verdict
-            continue
-        if binary in attempt.seen:
-            keep(answers)
-        with attempt.flying(binary):
-            answers.update(engine.compile_(place, [by_binary[binary]], exports, at_once=1).binaries)
-    return Made(exports, answers)
 
 
 def known(home: Store, folder: str) -> dict[str, str]:
@@ -75,9 +26,9 @@ def record_deadly(place: Workplace, current: Plan) -> None:
         with Recorder(place.home, current, number, place.writer, {}, place.node) as recorder:
             for task in tasks:
                 for stage, item in (
-                    ("export", task.export),
-                    ("compile", task.binary),
-                    ("run", item_of(task)),
+                    ("export", task.export_item),
+                    ("compile", task.binary_item),
+                    ("run", task.item),
                 ):
                     if task.slot not in done and item in deaths:
                         for _ in range(deaths[item]):

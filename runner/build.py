@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from runner import artifacts, keys, labels, process, schedule, scratch
@@ -20,7 +21,8 @@ from runner.keys import ExportRequest
 from runner.overlap import Board
 from runner.plan import Task
 from runner.result import KILLED
-from runner.schedule import EXPORT, Build, Builders, Lot, Schedule
+from runner.schedule import COMPILE, EXPORT, Build, Builders, Lot, Schedule
+from runner.suspects import made_alone
 from runner.workplace import Workplace
 
 Answer = Artifact | PointFailed
@@ -35,58 +37,77 @@ class Made:
     binaries: Answers
 
 
-def export(place: Workplace, requests: Sequence[ExportRequest]) -> Answers:
-    """Every graph that is asked for. Raises what would stop all of them."""
+def export(place: Workplace, requests: Mapping[str, ExportRequest]) -> Answers:
+    """Every graph that is asked for, one after the other; `requests` by what they are called in flight. Raises what
+    would stop all of them."""
     place.reporter.stage(EXPORT, len(requests), 0.0)
+    answers: dict[str, Answer] = {}
     with place.backend.open_exporter() as exporter:
-        return {request.id: _graph(place, exporter, request) for request in requests}
+        for item in place.attempt.in_order(list(requests), str):
+            request = requests[item]
+            verdict = place.attempt.verdict(item, EXPORT)
+            answer, outcome = (
+                _said(verdict) if verdict else _tried(partial(_graph, place, exporter, item, request))
+            )
+            place.reporter.step(EXPORT, request.source, outcome, 0.0)
+            answers[request.id] = answer
+    return answers
 
 
-def compile_(place: Workplace, tasks: Sequence[Task], exports: Answers, at_once: int | None = None) -> Made:
-    """Every binary the tasks need, `at_once` of them (by default as many as the host has cores for).
-    Where memory ran out, one tries again alone. A task whose graph could not be made gets none."""
+def compile_(
+    place: Workplace,
+    tasks: Sequence[Task],
+    exports: Answers,
+    keep: Callable[[Answers], None] = lambda answers: None,
+) -> Made:
+    """Every binary the tasks need, as many at once as the host has cores for, one where an attempt died before.
+    Where memory ran out, one tries again alone. A task whose graph could not be made gets none. `keep` gets what is
+    made so far before something is tried that an attempt died with."""
     if place.backend.COMPILES_ON == "target":
         return Made(exports, {})
-    count = at_once or schedule.builders(place.cores, 0, may_share=False).at_once
-    board = Board(Schedule([Lot(0, tasks)], (), Builders(count, beside=False)))
-    with building(place, tasks, board, count, exports) as made:
+    count = 1 if place.attempt.careful else schedule.builders(place.cores, 0, may_share=False).at_once
+    alone = made_alone(tasks, place.attempt.seen)
+    board = Board(Schedule([Lot(0, tasks)], (), Builders(count, beside=False), alone=alone))
+    with building(place, tasks, board, count, exports, keep) as made:
         board.wait_for_builds()
     return made
 
 
 @contextlib.contextmanager
 def building(
-    place: Workplace, tasks: Sequence[Task], board: Board[Task], at_once: int, exports: Answers | None = None
+    place: Workplace,
+    tasks: Sequence[Task],
+    board: Board[Task],
+    at_once: int,
+    exports: Answers | None = None,
+    keep: Callable[[Answers], None] = lambda answers: None,
 ) -> Iterator[Made]:
     """Make what the board says, in `at_once` threads, while the body runs; what is made so far is in the answers.
     `exports` are those that others made; without them they are made here.
 
-    What would stop all of them ends the body's waiting and is raised at its end. An error in the body ends
-    the tools that are running.
+    What would stop all of them ends the body's waiting and is raised at its end. The end of the body, or an error
+    in it, ends the tools that are running.
     """
     with contextlib.ExitStack() as stack:
-        builder = _Builder(place, tasks, board)
+        builder = _Builder(place, tasks, board, keep)
         if exports is None:
             builder.exporter = stack.enter_context(place.backend.open_exporter())
             place.reporter.stage(EXPORT, len({task.export for task in tasks}), 0.0)
         else:
             builder.exports.update(exports)
         if place.backend.COMPILES_ON == "host":
-            place.reporter.stage("compile", len(builder.by_binary), 0.0)
-        most = min(at_once, len({task.export for task in tasks}) + len(builder.by_binary))
-        threads = [threading.Thread(target=builder.work, name=f"build-{n}") for n in range(most)]
-        for thread in threads:
-            thread.start()
+            place.reporter.stage(COMPILE, len(builder.by_binary), 0.0)
+        most = min(at_once, len(builder.by_export) + len(builder.by_binary))
         try:
+            builder.begin(most)
             yield Made(builder.exports, builder.binaries)
+            builder.end_unasked()
         except BaseException as error:
-            builder.end(threads)
+            builder.end()
             if builder.error and isinstance(error, Interrupted):
                 # It is why: a builder's error interrupts what is measured.
                 raise builder.error from error
             raise
-        for thread in threads:
-            thread.join()
         if builder.error:
             raise builder.error
 
@@ -94,72 +115,83 @@ def building(
 class _Builder:
     """What the threads that build share."""
 
-    def __init__(self, place: Workplace, tasks: Sequence[Task], board: Board[Task]) -> None:
-        self._place, self._board = place, board
+    def __init__(
+        self, place: Workplace, tasks: Sequence[Task], board: Board[Task], keep: Callable[[Answers], None]
+    ) -> None:
+        self._place, self._board, self._keep = place, board, keep
         self.by_binary = {task.binary: task for task in reversed(tasks) if task.binary}
-        self._requests = {task.export: task for task in reversed(tasks)}
+        self.by_export = {task.export: task for task in reversed(tasks)}
         self.exporter: Exporter | None = None
         self.exports: dict[str, Answer] = {}
         self.binaries: dict[str, Answer] = {}
         self.error: BaseException | None = None
+        self._threads: list[threading.Thread] = []
+
+    def begin(self, count: int) -> None:
+        for number in range(count):
+            thread = threading.Thread(target=self.work, name=f"build-{number}")
+            thread.start()
+            self._threads.append(thread)
 
     def work(self) -> None:
         """In each thread: build until there is nothing more; what would stop all ends everybody's work."""
         try:
             while (build := self._board.next_build()) is not None:
-                if build.kind == EXPORT:
-                    there = isinstance(self._exported(build.id), Artifact)
-                    self._board.built(build, there=there)
-                elif (verdict := self._place.attempt.verdict(build.id, "compile")) is not None:
-                    self.binaries[build.id] = verdict
-                    self._board.built(build)
-                else:
-                    answer = self._compiled(build)
-                    again = isinstance(answer, PointFailed) and answer.reason == KILLED
-                    self._board.built(build, again_alone=again)
+                last_word = self._built(build)
+                there = isinstance(self.exports.get(build.id), Artifact)
+                self._board.built(build, there=there, again_alone=not last_word)
         except BaseException as error:
             if self.error is None and not (isinstance(error, Interrupted) and process.stopping.is_set()):
                 self.error = error
             process.stopping.set()
             self._board.stop()
 
-    def end(self, threads: Sequence[threading.Thread]) -> None:
+    def end(self) -> None:
         """End the tools that are running, and the threads."""
         self._board.stop()
         if self._board.building:
             process.stopping.set()
-        for thread in threads:
+        for thread in self._threads:
             thread.join()
 
-    def _exported(self, name: str) -> Answer | None:
-        if self.exporter is not None:
-            request, verdict = self._requests[name].export_request, self._place.attempt.verdict(name, EXPORT)
-            self.exports[name] = verdict or _graph(self._place, self.exporter, request)
-        return self.exports.get(name)
+    def end_unasked(self) -> None:
+        """The same where nobody asked this process to end, as when no card is left to build for."""
+        asked = process.stopping.is_set()
+        self.end()
+        if not asked and not self.error:
+            process.stopping.clear()
 
-    def _compiled(self, build: Build) -> Answer:
-        """The answer; one that memory ran out for is not its last word unless it was alone."""
-        task = self.by_binary[build.id]
-        graph = self.exports[task.export]
-        assert isinstance(graph, Artifact)
-        answer: Answer
-        try:
-            answer, outcome = _binary(self._place, task, graph)
-        except PointFailed as failure:
-            answer, outcome = failure, f"{failure.verdict}: {failure.reason}"
-            if failure.reason == KILLED:
-                if not build.alone:
-                    return failure
-                answer, outcome = _memory_verdict(failure), "infeasible: host-memory"
-        self.binaries[build.id] = answer
-        self._place.reporter.step("compile", labels.binary_label(task.model, task.cell), outcome, 0.0)
-        return answer
+    def _built(self, build: Build) -> bool:
+        """Whether the answer is the last word: where memory ran out, only that of a build that was alone."""
+        make: Callable[[], tuple[Artifact, str]]
+        if build.kind == EXPORT:
+            if self.exporter is None:
+                return True
+            task, answers = self.by_export[build.id], self.exports
+            item, label = task.export_item, task.export_request.source
+            make = partial(_graph, self._place, self.exporter, item, task.export_request)
+        else:
+            task, answers = self.by_binary[build.id], self.binaries
+            item, label = task.binary_item, labels.binary_label(task.model, task.cell)
+            graph = self.exports[task.export]
+            assert isinstance(graph, Artifact)
+            make = partial(_binary, self._place, task, graph)
+            if build.alone:
+                self._keep(self.binaries)
+        verdict = self._place.attempt.verdict(item, build.kind)
+        answer, outcome = _said(verdict) if verdict else _tried(make)
+        if verdict is None and isinstance(answer, PointFailed) and answer.reason == KILLED:
+            if not build.alone:
+                return False
+            answer, outcome = _said(_memory_verdict(answer))
+        answers[build.id] = answer
+        self._place.reporter.step(build.kind, label, outcome, 0.0)
+        return True
 
 
-def requests_of(tasks: Sequence[Task]) -> list[ExportRequest]:
-    """What the tasks need exported, each once."""
-    first = {task.export: task for task in reversed(tasks)}
-    return [task.export_request for task in reversed(first.values())]
+def requests_of(tasks: Sequence[Task]) -> dict[str, ExportRequest]:
+    """What the tasks need exported, each once, by what it is called in flight."""
+    return {task.export_item: task.export_request for task in tasks}
 
 
 def report_of(graph: Artifact) -> ExportReport:
@@ -169,23 +201,25 @@ def report_of(graph: Artifact) -> ExportReport:
     return ExportReport(**facts)
 
 
-def _graph(place: Workplace, exporter: Exporter, request: ExportRequest) -> Answer:
-    answer: Answer
+def _tried(make: Callable[[], tuple[Artifact, str]]) -> tuple[Answer, str]:
+    """What came of making something, and the same in a few words."""
     try:
-        answer, outcome = _exported(place, exporter, request)
+        return make()
     except PointFailed as failure:
-        answer, outcome = failure, f"{failure.verdict}: {failure.reason}"
-    place.reporter.step(EXPORT, request.source, outcome, 0.0)
-    return answer
+        return _said(failure)
 
 
-def _exported(place: Workplace, exporter: Exporter, request: ExportRequest) -> tuple[Artifact, str]:
+def _said(failure: PointFailed) -> tuple[PointFailed, str]:
+    return failure, f"{failure.verdict}: {failure.reason}"
+
+
+def _graph(place: Workplace, exporter: Exporter, item: str, request: ExportRequest) -> tuple[Artifact, str]:
     key = keys.export_key(request, exporter.versions(request))
     found = artifacts.find(place.root, EXPORT, key)
     if found is not None:
         return found, "already there"
     with scratch.temporary() as folder:
-        with place.attempt.flying(request.id):
+        with place.attempt.flying(item):
             report = exporter.export(request, folder)
         made = artifacts.publish(place.root, EXPORT, key, folder, asdict(report), place.cache)
         return made, "exported"
@@ -194,10 +228,10 @@ def _exported(place: Workplace, exporter: Exporter, request: ExportRequest) -> t
 def _memory_verdict(failure: PointFailed) -> Infeasible:
     """Of this host, not of the graph: not remembered beside the binary's key."""
     return Infeasible(
-        "compile",
+        failure.stage,
         "host-memory",
-        f"{failure.message}, also when it was the only compiler",
-        remedy=failure.remedy or "compile on a host with more memory",
+        f"{failure.message}, also when nothing was built beside it",
+        remedy=failure.remedy or f"{failure.stage} on a host with more memory",
         log_tail=failure.log_tail,
     )
 
@@ -218,7 +252,7 @@ def _binary(place: Workplace, task: Task, graph: Artifact) -> tuple[Artifact, st
     local = artifacts.fetch(place.root, graph, place.cache)
     try:
         with scratch.temporary() as folder:
-            with place.attempt.flying(task.binary):
+            with place.attempt.flying(task.binary_item):
                 place.backend.compile(task.cell, local / "model.onnx", folder)
             made = artifacts.publish(place.root, "binary", key, folder, asdict(task.cell), place.cache)
             return made, "compiled"

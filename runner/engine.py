@@ -30,7 +30,7 @@ from runner.result import FAILED, INFEASIBLE, MISSING, OK
 from runner.schedule import Schedule
 from runner.store import Store
 from runner.stored import read_results, stored_plan
-from runner.suspects import in_turn
+from runner.suspects import in_turn, made_alone
 from runner.workplace import Reporter, Workplace, targets_here
 
 __all__ = [
@@ -168,10 +168,10 @@ def history(place: Workplace) -> History:
 def _in_turns(
     place: Workplace, current: Plan, lots: Mapping[int, Sequence[Task]], first: Iterable[str]
 ) -> Tally:
-    """Everything at once, but for what earlier runs may have died with: that comes last, one at a time. `first`:
+    """Everything at once, but for what earlier runs may have died with: that comes last, a slot at a time. `first`:
     the slots of the canary."""
     tally, canary = Tally(), Canary(first)
-    for turn in in_turn(lots, place.attempt):
+    for turn in in_turn(lots, place.attempt.seen):
         here = replace(place, devices=[d for d in place.devices if d not in tally.given_up])
         if tally.hopeless or not here.devices:
             break
@@ -183,10 +183,11 @@ def build_and_measure(
     place: Workplace, current: Plan, lots: Mapping[int, Sequence[Task]], canary: Canary
 ) -> Tally:
     """Export, compile and measure what a plan still wants: cards begin as soon as their binaries are there, where
-    the host has cores for both and nobody asked for a silent one."""
+    the host has cores for both, nobody asked for a silent one, and no build is suspected to end us."""
     backend, spec = place.backend, place.sweep.spec
     tasks = [task for some in lots.values() for task in some]
-    may_share = backend.COMPILES_ON == "host" and spec.measure.neighbours != "host-idle"
+    alone = made_alone(tasks, place.attempt.seen)
+    may_share = backend.COMPILES_ON == "host" and spec.measure.neighbours != "host-idle" and not alone
     builders = schedule.builders(place.cores, len(place.devices), may_share=may_share)
     board = Board(
         Schedule(
@@ -194,6 +195,7 @@ def build_and_measure(
             cards(place),
             builders,
             lambda task: backend.estimate(task.cell).compile_s,
+            alone,
         )
     )
     beside = f"up to {counted(builders.at_once, 'compiler')}" if builders.beside else ""

@@ -19,7 +19,6 @@ from runner.artifacts import Artifact
 from runner.backends import Bench, Device
 from runner.build import Made, report_of
 from runner.errors import Infrastructure, Interrupted, PointFailed
-from runner.inflight import Attempt
 from runner.measure import Recorder, Windows, measure_task, not_obtained, unmeasured
 from runner.overlap import Board
 from runner.plan import Plan, Task
@@ -27,7 +26,6 @@ from runner.result import FAILED, INFEASIBLE, OK, Result
 from runner.schedule import Lot, Schedule
 from runner.spec import EVERY_DEVICE
 from runner.spool import Spool
-from runner.suspects import item_of
 from runner.workplace import Workplace
 
 NOT_EXPORTED, NOT_COMPILED, DEVICE_ABSENT = "not-exported", "not-compiled", "device-absent"
@@ -86,7 +84,6 @@ def measure(
     made: Made,
     lots: Lots,
     *,
-    attempt: Attempt | None = None,
     canary: Canary | None = None,
     board: Board[Task] | None = None,
     beside: str = "",
@@ -100,7 +97,7 @@ def measure(
     if board is None:
         board = Board(Schedule(as_scheduled(place, lots), cards(place)))
     with spool.opened(place.home, place.reporter.say) as spooled:
-        work = _Work(place, current, made, lots, attempt or place.attempt, canary or Canary(), board, spooled)
+        work = _Work(place, current, made, lots, canary or Canary(), board, spooled)
         if beside:
             work.tools["beside"] = beside
         if place.sweep.spec.placement == EVERY_DEVICE:
@@ -138,13 +135,12 @@ class _Work:
         current: Plan,
         made: Made,
         lots: Lots,
-        attempt: Attempt,
         canary: Canary,
         board: Board[Task],
         spooled: Spool | None,
     ) -> None:
         self.place, self.current, self.made, self.lots = place, current, made, lots
-        self.attempt, self.canary = attempt, canary
+        self.attempt, self.canary = place.attempt, canary
         self.tally = Tally()
         self.tools = dict(place.backend.provenance())
         self._board, self._spool = board, spooled
@@ -208,10 +204,9 @@ class _Work:
 
     def _results(self, bench: Bench, task: Task, recorder: Recorder, shelf: _Shelf) -> Sequence[Result]:
         """The task's result; where pods or runs died with it, one for each of them."""
-        item = item_of(task)
-        verdict = self.attempt.verdict(item, "run")
+        verdict = self.attempt.verdict(task.item, "run")
         if verdict is not None:
-            return [unmeasured(task, verdict)] * self.attempt.deaths(item)
+            return [unmeasured(task, verdict)] * self.attempt.deaths(task.item)
         if self.attempt.careful:
             # What is done must be in the store before a marker says that the next is in flight.
             recorder.flush()
@@ -219,7 +214,7 @@ class _Work:
                 self._spool.settle()
         else:
             recorder.flush_if_due()
-        result, windows = _measured(bench, task, self.made, shelf, self.attempt.flying(item))
+        result, windows = _measured(bench, task, self.made, shelf, self.attempt.flying(task.item))
         recorder.keep_samples(task.slot, windows)
         return [result]
 

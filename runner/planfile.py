@@ -48,6 +48,23 @@ class Task:
     binary: str
     estimate_s: float
     anew: bool = False
+    # The newest that a slot which needs them was asked for again in.
+    export_epoch: int = 0
+    binary_epoch: int = 0
+
+    @property
+    def item(self) -> str:
+        """What its measurement is called while it is in flight: what is asked for anew is not what others died
+        with."""
+        return in_flight(self.slot, self.epoch)
+
+    @property
+    def export_item(self) -> str:
+        return in_flight(self.export, self.export_epoch)
+
+    @property
+    def binary_item(self) -> str:
+        return in_flight(self.binary, self.binary_epoch)
 
     @property
     def export_request(self) -> keys.ExportRequest:
@@ -179,15 +196,16 @@ class Plan:
             stretch[1] = lot - stretch[0] + 1
         return found
 
-    def exports(self) -> list[keys.ExportRequest]:
-        """What is to export, in the order of work: an export task's number is its place here."""
+    def exports(self) -> dict[str, keys.ExportRequest]:
+        """What is to export, by what it is called in flight, in the order of work: an export task's number is its
+        place here."""
         names = ["export", "source", "weights", "image_size", "opset", "location"]
         first = self._todo(*names).group_by(names).aggregate([("number", "min")]).to_pylist()
         found: dict[str, keys.ExportRequest] = {}
         for row in sorted(first, key=lambda row: (row["number_min"], row["export"], row["location"])):
             request = keys.ExportRequest(*(row[name] for name in names[1:]))
-            found.setdefault(row["export"], request)
-        return list(found.values())
+            found.setdefault(in_flight(row["export"], self._epochs_of_builds.get(row["export"], 0)), request)
+        return found
 
     @cached_property
     def compiled_with(self) -> Mapping[str, int]:
@@ -224,6 +242,18 @@ class Plan:
             return frozenset()
         rows = self.columns("binary", "epoch", "lot", where=in_a_lot)
         return frozenset(rows["binary"].filter(pc.greater(rows["epoch"], 0)).to_pylist())
+
+    @cached_property
+    def _epochs_of_builds(self) -> Mapping[str, int]:
+        """The newest epoch of the slots that need an export or a binary, where any was asked for again."""
+        if not self.header.get("epoch"):
+            return {}
+        again = self.columns("export", "binary", "epoch", where=lambda rows: pc.greater(rows["epoch"], 0))
+        found: dict[str, int] = {}
+        for name in ("export", "binary"):
+            newest = again.group_by(name).aggregate([("epoch", "max")])
+            found.update(zip(newest[name].to_pylist(), newest["epoch_max"].to_pylist(), strict=True))
+        return found
 
     def _todo(self, *names: str) -> pa.Table:
         """Columns of the rows in lots, with the lot's `number` in its node."""
@@ -283,13 +313,21 @@ class Plan:
         cells = [Cell(*fields) for fields in zip(*(values[name] for name in CELL_FIELDS), strict=True)]
         lots: dict[int, list[Task]] = {}
         values["anew"] = [binary in self._anew for binary in values["binary"]]
+        for name in ("export", "binary"):
+            values[f"{name}_epoch"] = [self._epochs_of_builds.get(one, 0) for one in values[name]]
         before = (
             "slot", "cell", "target", "model", "epoch", "location", "export", "binary", "estimate_s", "anew",
+            "export_epoch", "binary_epoch",
         )  # fmt: skip
         columns = zip(*(values[name] for name in before), strict=True)
         for lot, cell, (slot, id_, *rest) in zip(values["lot"], cells, columns, strict=True):
             lots.setdefault(lot, []).append(Task(slot, id_, cell, *rest))
         return lots
+
+
+def in_flight(id: str, epoch: int) -> str:
+    """What a slot, an export or a binary is called in markers and journals of what is in flight."""
+    return f"{id}.{epoch}" if epoch else id
 
 
 def in_a_lot(rows: pa.Table) -> pa.ChunkedArray:

@@ -49,7 +49,6 @@ from runner.errors import (
     PointFailed,
     Problem,
 )
-from runner.inflight import Attempt
 from runner.plan import Plan, Task
 from runner.pod_orders import TERMINATION_LOG, Orders, read_orders, variable
 from runner.progress import Lines
@@ -129,8 +128,9 @@ def export(orders: Orders, root: Store) -> tuple[int, Message]:
     place = _place(orders, root, current.sweep)
     requests = current.exports()
     _check_number(orders.number, len(requests), "exports")
+    item = list(requests)[orders.number]
     with inflight.begin(place.home, orders.plan, f"export-{orders.number:05d}", orders.pod) as attempt:
-        answers = attempts.exported(place, [requests[orders.number]], attempt)
+        answers = engine.export(replace(place, attempt=attempt), {item: requests[item]})
         handover.put_exports(place.home, orders.plan, answers)
     return _answered(answers)
 
@@ -149,7 +149,7 @@ def compile_(orders: Orders, root: Store) -> tuple[int, Message]:
 
     with inflight.begin(place.home, orders.plan, f"compile-{orders.number:05d}", orders.pod) as attempt:
         exports = handover.exports_for(place.home, current, tasks)
-        made = attempts.compiled(place, tasks, exports, attempt, keep)
+        made = engine.compile_(replace(place, attempt=attempt), tasks, exports, keep)
         keep(made.binaries)
     return _answered(made.binaries)
 
@@ -167,9 +167,10 @@ def measure(orders: Orders, root: Store) -> tuple[int, Message]:
     tallies = []
     with inflight.begin(place.home, orders.plan, f"{number:05d}", orders.pod) as attempt:
         known = attempts.known(place.home, f"results/{orders.plan}/{number:05d}") if attempt.earlier else {}
-        for some in suspects.in_groups([task for task in tasks if task.slot not in known], attempt):
-            made = _made(orders, place, current, some, attempt)
-            tallies.append(engine.measure(place, current, made, {number: some}, attempt=attempt))
+        place = replace(place, attempt=attempt)
+        for some in suspects.in_groups([task for task in tasks if task.slot not in known], attempt.seen):
+            made = _made(orders, place, current, some)
+            tallies.append(engine.measure(place, current, made, {number: some}))
         good = sum(tally.count(OK, INFEASIBLE) for tally in tallies)
         good += sum(status in (OK, INFEASIBLE) for status in known.values())
         _check_devices(tallies, obtained=good > 0)
@@ -263,12 +264,11 @@ def _check_devices(tallies: Sequence[engine.Tally], *, obtained: bool) -> None:
             raise Infrastructure(f"nothing was obtained: {tally.first_bad}", reason="device-error")
 
 
-def _made(orders: Orders, place: Workplace, current: Plan, tasks: Sequence[Task], attempt: Attempt) -> Made:
+def _made(orders: Orders, place: Workplace, current: Plan, tasks: Sequence[Task]) -> Made:
     """What other pods made for the tasks, or this one by itself."""
     if orders.execution != COMBINED:
         return handover.made_for(place.home, current, tasks)
-    exports = attempts.exported(place, engine.requests_of(tasks), attempt)
-    return attempts.compiled(place, tasks, exports, attempt, lambda answers: None)
+    return engine.compile_(place, tasks, engine.export(place, engine.requests_of(tasks)))
 
 
 def _answered(answers: Answers) -> tuple[int, Message]:

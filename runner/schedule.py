@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -68,7 +68,8 @@ def builders(cores: int, cards: int, *, may_share: bool) -> Builders:
 
 
 class Build(NamedTuple):
-    """An export or a compile to begin. `alone`: it was tried beside others, which took its memory."""
+    """An export or a compile to begin. `alone`: nothing is built beside it, since others took its memory or since
+    it may end the process."""
 
     kind: str
     id: str
@@ -93,7 +94,7 @@ class _Lot(Generic[J]):
 
 class Schedule(Generic[J]):
     """The state of one round. `compile_s` estimates the seconds of a job's compile; without builders
-    everything is made already."""
+    everything is made already. Exports and binaries in `alone` are built by themselves, after the others."""
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class Schedule(Generic[J]):
         cards: Sequence[str],
         builders: Builders | None = None,
         compile_s: Callable[[J], float] = lambda job: 0.0,
+        alone: Collection[str] = (),
     ) -> None:
         lots = list(lots)
         self._beside = builders is None or builders.beside
@@ -127,7 +129,9 @@ class Schedule(Generic[J]):
         # Heaps of what may be built now, by rank.
         self._exports: list[tuple[int, str]] = []
         self._compiles: list[tuple[int, str]] = []
-        self._alone: list[str] = []
+        # What is built by itself, and of that what may be now.
+        self._lonely = frozenset(alone)
+        self._alone: list[tuple[str, str]] = []
         self._unsettled = 0
         self._binaries_of: dict[str, list[tuple[int, str]]] = {}
         if builders is None:
@@ -149,7 +153,7 @@ class Schedule(Generic[J]):
         if heap:
             build = Build(kind, heapq.heappop(heap)[1])
         elif self._alone and not self._exporting and not self._compiling and not self._exports:
-            build = Build(COMPILE, self._alone.pop(0), alone=True)
+            build = Build(*self._alone.pop(0), alone=True)
             self._alone_runs = True
         else:
             return None
@@ -160,27 +164,28 @@ class Schedule(Generic[J]):
 
     def built(self, build: Build, *, there: bool = True, again_alone: bool = False) -> None:
         """A build ended; `there`: an export that its binaries can be compiled from. What needs it, or can't have
-        it, may begin."""
+        it, may begin; `again_alone`: it is to be tried once more before."""
         self._free_builders += 1
+        self._alone_runs = False
+        self._exporting -= build.kind == EXPORT
+        self._compiling -= build.kind == COMPILE
+        if again_alone and not build.alone:
+            self._alone.append((build.kind, build.id))
+            return
+        self._unsettled -= 1
         if build.kind == EXPORT:
-            self._exporting -= 1
-            self._unsettled -= 1
             following = self._binaries_of.pop(build.id)
             for rank, binary in following:
                 if binary == build.id:
                     self._settle(binary)
+                elif there and binary in self._lonely:
+                    self._alone.append((COMPILE, binary))
                 elif there:
                     heapq.heappush(self._compiles, (rank, binary))
                 else:
                     self._unsettled -= 1
                     self._settle(binary)
-            return
-        self._compiling -= 1
-        self._alone_runs = False
-        if again_alone and not build.alone:
-            self._alone.append(build.id)
         else:
-            self._unsettled -= 1
             self._settle(build.id)
 
     @property
@@ -294,9 +299,13 @@ class Schedule(Generic[J]):
         for rank, (_, _, export, made) in enumerate(ordered):
             self._binaries_of.setdefault(export, []).append((rank, made))
             self._unsettled += made != export
-        self._exports = [(made[0][0], export) for export, made in self._binaries_of.items()]
+        self._unsettled += len(self._binaries_of)
+        for export, binaries in self._binaries_of.items():
+            if export in self._lonely:
+                self._alone.append((EXPORT, export))
+            else:
+                self._exports.append((binaries[0][0], export))
         heapq.heapify(self._exports)
-        self._unsettled += len(self._exports)
 
 
 def _in_order(

@@ -50,7 +50,7 @@ class Workplace:
     capacity: Capacity | None = None
     cores: int = field(default_factory=lambda: cores_here())
     lut_table: lut.LutTable = field(default_factory=lut.shipped)
-    # What earlier runs on this machine died with; a pod's lot has an attempt of its own.
+    # What earlier runs on this machine, or pods with this piece of work, died with.
     attempt: Attempt = field(default_factory=Attempt)
 
     @property

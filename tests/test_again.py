@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runner import again, artifacts, condition, engine, merge
+from runner import again, artifacts, condition, engine, inflight, merge
 from runner.backends import fake
 from runner.errors import BadInput, StoreError
 from runner.spec import Again, Sweep
@@ -81,6 +81,23 @@ def test_only_what_failed_is_tried_again_as_often_as_there_are_rounds(tmp_path, 
         (1, 0, "ok"): 2, (2, 0, "ok"): 2, (7, 0, "failed"): 6, (7, 1, "failed"): 6, (7, 2, "ok"): 2
     }  # fmt: skip
     assert run(tmp_path, ("a", FAILED), ("b", FAILED)).measured == 0
+
+
+@pytest.mark.parametrize("stage", ["export", "compile", "run"])
+def test_what_runs_died_with_is_tried_again_and_after_two_more_deaths_not(tmp_path, stage):
+    task = next(t for t in engine.plan_round(place(tmp_path, small()), 1, {}).tasks() if t.cell.cores == 7)
+    item = {"export": task.export, "compile": task.binary, "run": task.slot}[stage]
+
+    def died_twice(item: str) -> None:
+        for writer in ("w1", "w2"):
+            home(tmp_path).put_new(f"inflight/{inflight.HERE}/{item}/{writer}", b"")
+
+    died_twice(item)
+    killed = ("failed", stage, "killed")
+    assert killed in shown(run(tmp_path), "status", "stage", "reason")
+    died_twice(f"{item}.1")
+    assert killed in shown(run(tmp_path, ("a", FAILED)), "status", "stage", "reason")
+    assert shown(run(tmp_path, ("b", FAILED)), "status") == {("ok",)}
 
 
 def test_the_compiler_is_asked_again_and_its_success_counts_for_every_sweep(tmp_path, faults, monkeypatch):

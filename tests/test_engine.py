@@ -211,11 +211,17 @@ def test_a_wrong_output_is_tried_once_more_other_failures_each_round(tmp_path, m
     assert {p.attempts for p in past.values() if p.verdict == "failed"} == {tries}
 
 
-def test_memory_that_runs_out_while_compiling_is_tried_alone_before_it_is_a_verdict(tmp_path, monkeypatch):
-    faults(monkeypatch, {"stage": "compile", "where": {"cores": 7}, "reason": "killed"})
+@pytest.mark.parametrize(
+    ("stage", "where"), [("compile", {"cores": 7}), ("export", {"source": "torchvision:resnet50"})]
+)
+def test_memory_that_runs_out_while_building_is_tried_alone_before_it_is_a_verdict(
+    tmp_path, monkeypatch, stage, where
+):
+    faults(monkeypatch, {"stage": stage, "where": where, "reason": "killed"})
     at = place(tmp_path, sweep(grid=GRID))
     outcome = engine.run(at)
-    rows = [row for row in outcome.table.to_pylist() if row["cores"] == 7]
+    rows = [row for row in outcome.table.to_pylist() if where.items() <= row.items()]
+    assert len(rows) == (8 if stage == "compile" else 12)
     assert {(r["status"], r["reason"]) for r in rows} == {("infeasible", "host-memory")}
     # A verdict on this host, not on the graph: nothing is remembered for other sweeps.
     assert not [key for key in files(at.root, "artifacts/binary") if key.endswith("infeasible.json")]

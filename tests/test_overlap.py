@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from runner import devices, engine, merge, process
+from runner import devices, engine, inflight, merge, process
 from runner.backends import Device, fake
 from runner.cells import Cell
-from runner.errors import StoreError
+from runner.errors import PointFailed, StoreError
 from tests.samples import place, sweep
 
 MANY_CORES, FEW_CORES = 48, 2
@@ -165,6 +165,57 @@ def test_what_stops_a_builder_ends_the_run_and_what_was_measured_is_kept(tmp_pat
     assert engine.run(place(tmp_path, here.sweep)).measured == 24 - kept
 
 
+def test_exports_that_memory_does_not_suffice_for_together_are_made_one_at_a_time(tmp_path):
+    pair, alone = threading.Barrier(2), set()
+
+    def told(step: str, what: Any) -> None:
+        if step == "export" and what.source not in alone:
+            alone.add(what.source)
+            pair.wait(LIMIT_S)
+            raise PointFailed("export", "killed", "a worker was killed")
+
+    outcome = engine.run(at(tmp_path, told, MANY_CORES))
+    assert merge.counts(outcome.table)["ok"] == 24 == outcome.measured
+
+
+def test_what_a_run_died_with_is_made_alone_and_what_needs_it_measured_together(tmp_path):
+    """An export of 6 slots and a binary of 2: not 8 exporters and 8 benches, and nothing measured beside them."""
+    journal = Journal()
+    here = at(tmp_path, journal, MANY_CORES, grid={"cores": [1, 2, 7], "instances": [1, 2]})
+    tasks = engine.plan_round(here, 1, {}).tasks()
+    export = next(task.export for task in tasks if task.model == "resnet50")
+    suspect = next(task for task in tasks if task.model == "mobilenet_v2" and task.cell.cores == 2)
+    for item in (export, suspect.binary):
+        here.home.put_new(f"inflight/{inflight.HERE}/{item}/w-dead", b"")
+    outcome = engine.run(here)
+    assert merge.counts(outcome.table)["ok"] == 12 == outcome.measured
+    names = journal.names()
+    # In the first turn 4 slots of two binaries; in the second all is made before the first is measured.
+    assert names.count("open") == 2
+    second = len(names) - names[::-1].index("open")
+    assert names[:second].count("measure") == 4
+    assert names[:second].count("compiled") == 6
+    began = next(
+        n for n, (step, what) in enumerate(journal.steps) if (step, what) == ("compile", suspect.cell)
+    )
+    assert names[began + 1] == "compiled"
+    assert names[:began].count("compile") == names[:began].count("compiled") == 5
+
+
+def test_a_thread_that_cannot_begin_ends_those_that_have(tmp_path, monkeypatch):
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if thread.name == "build-1":
+            raise KeyboardInterrupt
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(at(tmp_path, lambda step, what: process.check_stopping(), MANY_CORES))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("build-")]
+
+
 def test_an_interruption_ends_what_compiles(tmp_path):
     """A compiler that would run for ever does not keep Ctrl-C from ending the run."""
     compiling = threading.Event()
@@ -207,16 +258,21 @@ def test_when_all_of_the_canary_failed_nothing_further_is_compiled(tmp_path, mon
 
 
 def test_no_device_left_ends_the_compiling(tmp_path, monkeypatch):
+    """A compiler that would go on for long is ended, and the run goes on to its table."""
     broken = {"stage": "run", "reason": "device-error", "verdict": "infrastructure"}
     monkeypatch.setenv(fake.SETTINGS, json.dumps({"faults": [broken]}))
-    journal, last = Journal(), threading.Event()
+    journal, compiling = Journal(), threading.Event()
 
     def told(step: str, what: Any) -> None:
         journal(step, what)
-        if journal.names().count("measure") == devices.STRIKES:
-            last.set()
         if step == "compile" and journal.names().count("compile") > 6:
-            waited(last)
+            compiling.set()
+            waited(process.stopping)
+            process.check_stopping()
+        if step == "measure" and journal.names().count("measure") == devices.STRIKES:
+            waited(compiling)
 
     outcome = engine.run(at(tmp_path, told, 5))
     assert "no device is left" in outcome.trouble
+    assert outcome.measured == devices.STRIKES
+    assert not process.stopping.is_set()

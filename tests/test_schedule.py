@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.schedule import COMPILE, EXPORT, EXPORTS_AT_ONCE, Build, Builders, Lot, Schedule, builders
+from runner.schedule import EXPORT, EXPORTS_AT_ONCE, Build, Builders, Lot, Schedule, builders
 from tests.simulated_clock import Span, play
 
 EXPORT_S = 3.0
@@ -35,11 +35,11 @@ class Instance(NamedTuple):
     def build_s(self, build: Build) -> float:
         return EXPORT_S if build.kind == EXPORT else self.compile_s[build.id]
 
-    def schedule(self) -> Schedule[Job]:
-        return Schedule(self.lots, self.cards, self.builders, lambda job: self.compile_s[job.binary])
+    def schedule(self, alone=()) -> Schedule[Job]:
+        return Schedule(self.lots, self.cards, self.builders, lambda job: self.compile_s[job.binary], alone)
 
-    def play(self, ends=lambda build: {}):
-        return play(self.schedule(), self.cards, self.build_s, lambda job: job.estimate_s, ends)
+    def play(self, ends=lambda build: {}, alone=()):
+        return play(self.schedule(alone), self.cards, self.build_s, lambda job: job.estimate_s, ends)
 
 
 @st.composite
@@ -114,21 +114,22 @@ def test_nobody_is_idle_while_there_is_something_to_do(at):
 def test_what_can_not_be_built_lets_its_jobs_begin_and_ends_nothing_else(at, data):
     """They become rows that say why."""
     lost = data.draw(st.sets(st.sampled_from(sorted({job.export for job in at.jobs}))))
-    killed = data.draw(st.sets(st.sampled_from(sorted({job.binary for job in at.jobs}))))
+    builds = sorted({job.binary for job in at.jobs} | {job.export for job in at.jobs})
+    killed = data.draw(st.sets(st.sampled_from(builds)))
+    suspects = data.draw(st.sets(st.sampled_from(builds)))
 
     def ends(build: Build) -> dict[str, bool]:
-        if build.kind == EXPORT:
-            return {"there": build.id not in lost}
-        return {"again_alone": build.id in killed}
+        return {"there": build.id not in lost, "again_alone": build.id in killed}
 
-    played = at.play(ends)
+    played = at.play(ends, suspects)
     assert Counter(span.what[1] for span in played.jobs) == Counter(at.jobs)
-    compiled = Counter(span.what.id for span in played.builds if span.what.kind == COMPILE)
-    possible = {job.binary for job in at.jobs if job.export not in lost}
-    assert compiled == {binary: 1 + (binary in killed) for binary in possible}
+    tried = Counter(span.what.id for span in played.builds)
+    possible = {job.binary for job in at.jobs if job.export not in lost} | {job.export for job in at.jobs}
+    assert tried == {build: 1 + (build in killed - suspects) for build in possible}
+    assert {span.what.id for span in played.builds if span.what.alone} == possible & (killed | suspects)
     for again in [span for span in played.builds if span.what.alone]:
         beside = [span for span in played.builds if span.began < again.ended and again.began < span.ended]
-        assert beside == [again], "memory ran out beside others, so it is tried alone"
+        assert beside == [again], "memory ran out beside others, or it may end the process"
 
 
 def lots_of(count: int, jobs: int, seconds: float = 10.0) -> list[Lot[Job]]:
