@@ -13,9 +13,13 @@ import contextlib
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+# What a sweep died with is remembered for so long, if nobody goes on with it.
+KEPT_S = 90 * 86_400
 
 
 @dataclass
@@ -63,12 +67,21 @@ def begin(folder: Path, writer: str, sweep: str) -> Journal:
 
 def left_behind(folder: Path, sweep: str) -> Iterator[tuple[str, list[str]]]:
     """Of each run on `sweep` that died here: its name, and what it had in flight. Once all was used of it, it is
-    forgotten: whoever asks must have kept it by the time they ask for the next."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        for path in sorted(folder.iterdir()):
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                whose, *lines = file.read().decode(errors="replace").split("\n")
-                if whose == sweep and "" in lines:
-                    yield path.name, lines[: lines.index("")]
-                    path.unlink(missing_ok=True)
+    forgotten: whoever asks must have kept it by the time they ask for the next. Journals of other sweeps are removed
+    once they are of no use any more. Raises OSError where locks are not to be had."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        # It lives, it ended just now, or it is another person's.
+        no_use = contextlib.suppress(BlockingIOError, FileNotFoundError, IsADirectoryError, PermissionError)
+        # Open to be written to, though it is not: over NFS nothing else can be locked.
+        with no_use, path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            whose, *lines = file.read().decode(errors="replace").split("\n")
+            # A sweep's place is a path or a URL; what has none is no journal.
+            if "/" not in whose or "" not in lines:
+                continue
+            items = lines[: lines.index("")]
+            if whose == sweep:
+                yield path.name, items
+            elif items and time.time() - os.fstat(file.fileno()).st_mtime < KEPT_S:
+                continue
+            path.unlink(missing_ok=True)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from runner import inflight, journal
 from runner.store import Store, open_store
 
-SWEEP = "memory:/sweep"
+SWEEP, ANOTHER = "memory:/sweep", "memory:/another"
 
 
 def left(folder: Path, sweep: str = SWEEP) -> list[tuple[str, list[str]]]:
@@ -41,7 +45,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_of_a_dead_run_the_items_in_flight_are_known_once(tmp_path: Path) -> None:
     dies(tmp_path, "w1", "a" * 40, "b", "c", done=2)
-    assert left(tmp_path, "another sweep") == []
+    assert left(tmp_path, ANOTHER) == []
     assert left(tmp_path) == [("w1", ["c"])]
     assert left(tmp_path) == []
 
@@ -62,6 +66,42 @@ def test_what_is_raised_is_no_death(tmp_path: Path) -> None:
     assert left(tmp_path) == [("w1", [])]
 
 
+def test_of_another_sweep_stays_what_it_needs_and_only_for_so_long(tmp_path: Path) -> None:
+    dies(tmp_path, "idle", "a", done=1, sweep=ANOTHER)
+    dies(tmp_path, "recent", "a", sweep=ANOTHER)
+    dies(tmp_path, "old", "a", sweep=ANOTHER)
+    long_ago = time.time() - journal.KEPT_S - 60
+    os.utime(tmp_path / "old", (long_ago, long_ago))
+    assert left(tmp_path) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["recent"]
+    assert left(tmp_path, ANOTHER) == [("recent", ["a"])]
+
+
+def test_what_is_locked_is_open_for_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS asks for it: `flock` fails with EBADF else."""
+    flock = fcntl.flock
+
+    def over_nfs(file: IO[bytes] | int, how: int) -> None:
+        descriptor = file if isinstance(file, int) else file.fileno()
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(descriptor, how)
+
+    dies(tmp_path, "w1", "a")
+    monkeypatch.setattr(fcntl, "flock", over_nfs)
+    assert left(tmp_path) == [("w1", ["a"])]
+
+
+def test_where_locks_are_not_to_be_had_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(file: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    dies(tmp_path, "w1", "a")
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOLCK)):
+        left(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"garbage", b"memory:/sweep\nhalf a line", b"\xff\n\n"])
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
@@ -71,7 +111,7 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes)
 
 @pytest.fixture
 def home() -> Store:
-    return open_store("memory:")
+    return open_store("memory:").at("sweep")
 
 
 def test_two_deaths_condemn_and_an_end_in_order_does_not(tmp_path: Path, home: Store) -> None:
