@@ -74,15 +74,16 @@ class Settled(NamedTuple):
     new: Sequence[Request]
 
 
-def settle(home: Store, wanted: Sequence[Again], table: Callable[[], pa.Table]) -> Settled:
-    """Let those of `wanted` that have not chosen yet do so in `table`, the sweep's table by now. Raises BadInput
-    with their place in the sweep, StoreError.
+def settle(home: Store, wanted: Sequence[Again], table: Callable[[], pa.Table], newest: int) -> Settled:
+    """Let those of `wanted` that have not chosen yet do so in `table`, the sweep's table by now. `newest` is the
+    highest epoch of any result: also that of a request that was taken back is not given a second time. Raises
+    BadInput with their place in the sweep, StoreError.
     """
     before = known = read(home)
     for number, ask in enumerate(wanted):
         if not _is_known(ask, known, number):
             slots = _chosen(table(), ask.where, number)
-            known = _written(home, ask, slots, known)
+            known = _written(home, ask, slots, known, newest)
     return Settled(known, [request for request in known if request not in before])
 
 
@@ -101,10 +102,12 @@ def _chosen(table: pa.Table, where: str, number: int) -> tuple[str, ...]:
     return tuple(sorted(set(rows["slot"].filter(settled).to_pylist())))
 
 
-def _written(home: Store, ask: Again, slots: tuple[str, ...], known: Sequence[Request]) -> list[Request]:
+def _written(
+    home: Store, ask: Again, slots: tuple[str, ...], known: Sequence[Request], newest: int
+) -> list[Request]:
     for _ in range(_TRIES):
         request = Request(
-            epoch=max((each.epoch for each in known), default=0) + 1,
+            epoch=max([newest, *(each.epoch for each in known)]) + 1,
             id=ask.id,
             where=ask.where,
             chosen_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from runner import admission, again, devices, inflight, ledger, merge, plan, schedule, spool, store_check
 from runner.build import Made, building, compile_, export, report_of, requests_of
@@ -158,7 +159,8 @@ def history(place: Workplace) -> History:
         # Merging takes the rows out of the results it is given.
         return merge.merge(plan_round(place, 1, merge.past_of(results)), replace(results))
 
-    requests = again.settle(place.home, place.sweep.spec.again, table)
+    newest = pc.max(results.table["epoch"]).as_py() or 0
+    requests = again.settle(place.home, place.sweep.spec.again, table, newest)
     for request in requests.new:
         what = counted(len(request.slots), "slot") if request.slots else "nothing"
         place.reporter.say(f"{what} to be measured again where {request.where}")

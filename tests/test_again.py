@@ -228,6 +228,16 @@ def test_a_disturbed_new_result_is_used_and_wanted_again_within_its_epoch(tmp_pa
     assert shown(outcome, "cores", "reason", "epoch") == {(1, "", 0), (2, "", 0), (7, "contended", 1)}
 
 
+def test_the_epoch_of_a_request_that_was_taken_back_is_not_given_again(tmp_path):
+    """Its results are there, and are not those of the next request."""
+    run(tmp_path)
+    assert run(tmp_path, ("a", "cores == 7")).measured == 2
+    home(tmp_path).delete(["again/00001.json"])
+    outcome = run(tmp_path, ("b", "cores == 7"))
+    assert outcome.measured == 2
+    assert [request.epoch for request in again.read(home(tmp_path))] == [2]
+
+
 @pytest.mark.parametrize("ours_first", [True, False])
 def test_two_who_ask_at_once(tmp_path, monkeypatch, ours_first):
     """Another takes the epoch between our look and our write: the same request counts once, another is kept."""
@@ -238,11 +248,11 @@ def test_two_who_ask_at_once(tmp_path, monkeypatch, ours_first):
 
     def other_first(self: Store, key: str, data: bytes) -> bool:
         monkeypatch.setattr(Store, "put_new", put_new)
-        again.settle(self, [theirs], lambda: table)
+        again.settle(self, [theirs], lambda: table, 0)
         return put_new(self, key, data)
 
     monkeypatch.setattr(Store, "put_new", other_first)
-    found = again.settle(at, [Again(id="ours", where="cores == 1")], lambda: table).every
+    found = again.settle(at, [Again(id="ours", where="cores == 1")], lambda: table, 0).every
     assert [(r.epoch, r.id) for r in found] == ([(1, "ours")] if ours_first else [(1, "theirs"), (2, "ours")])
     assert found == again.read(at)
     assert set(again.epochs(found).values()) == {len(found)}
