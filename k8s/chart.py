@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from k8s import names
-from k8s.jobs import SECRET_KEYS, USER
+from k8s.pod_template import SECRET_KEYS, USER
 from k8s.resources import CALLS, EVENTS, JOBS, LEASES, NODES, PODS, SWEEPS, Call, Resource, rules
 
 _NOTE = "{{/* Made by `make generate`; do not edit. */}}\n"

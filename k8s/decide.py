@@ -14,10 +14,11 @@ from typing import Any
 
 from k8s import account, draft, jobs, measuring, names
 from k8s.actions import Decision, Delete, Event
+from k8s.child import Defaults
 from k8s.draft import Draft
 from k8s.facts import MergeFacts, PlanFacts, merge_facts, plan_facts
-from k8s.jobs import Defaults
 from k8s.observe import FAILED, JobSeen, Observed
+from k8s.pod_template import GRACE_S
 from k8s.turn import RECHECK_S, Turn
 from runner.errors import BadInput, Problem, counted
 from runner.spec import Sweep
@@ -25,7 +26,7 @@ from runner.sweepfile import sweep_from_object
 
 RECHECK_LEAST_S, RECHECK_MOST_S = 5.0, 60.0
 # A Job whose pods are not gone by then is not waited for.
-GONE_AFTER = timedelta(seconds=jobs.GRACE_S + 60)
+GONE_AFTER = timedelta(seconds=GRACE_S + 60)
 
 
 def decide(sweep: Mapping[str, Any], seen: Observed, now: datetime, defaults: Defaults) -> Decision:

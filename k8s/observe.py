@@ -13,47 +13,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from k8s import names
-from runner.errors import EXIT_INFRASTRUCTURE, STORE
+from k8s.pod_seen import PodSeen, moment, pod_seen
 
 COMPLETE, FAILED = "Complete", "Failed"
-LOST_NODE_STRIKES = 2
 # A Job's failure that says: every pod would meet this (podFailurePolicy, exit code 2).
 BAD_INPUT = "PodFailurePolicy"
 
 Object = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class PodSeen:
-    """What a decision needs of one pod. `message` is its termination message, parsed where it is JSON; `reason`
-    is why it ended without its program's doing, `waiting` what it waits for."""
-
-    job: str
-    node: str = ""
-    phase: str = ""
-    exit_code: int | None = None
-    message: Mapping[str, Any] | None = None
-    reason: str = ""
-    waiting: str = ""
-    disrupted: bool = False
-    deleted_at: datetime | None = None
-
-    @property
-    def blames_its_node(self) -> bool:
-        """Its device or host failed it, or the kubelet refused it: no container of it began, e.g. because the device
-        that it was promised is unhealthy."""
-        asked_to_go = self.disrupted or self.deleted_at is not None
-        refused = self.phase == "Failed" and self.exit_code is None and not asked_to_go
-        store = (self.message or {}).get("reason") == STORE
-        return refused or (self.exit_code == EXIT_INFRASTRUCTURE and not store)
-
-    @property
-    def strikes(self) -> int:
-        """Against its node."""
-        if self.blames_its_node:
-            return 1
-        # It never ends by itself: its node is lost.
-        return LOST_NODE_STRIKES if self.deleted_at and self.phase == "Running" else 0
 
 
 @dataclass(frozen=True)
@@ -212,7 +178,7 @@ def _job(job: Object, pods: Sequence[PodSeen]) -> JobSeen:
         wave=_number(labels.get(names.LABEL_WAVE)) or 0,
         target=_number(labels.get(names.LABEL_TARGET)),
         round=_number(labels.get(names.LABEL_ROUND)) or 1,
-        created=_time(meta.get("creationTimestamp")),
+        created=moment(meta.get("creationTimestamp")),
         completions=spec.get("completions") or 1,
         parallelism=spec.get("parallelism", 1),
         suspended=bool(spec.get("suspend")),
@@ -225,7 +191,7 @@ def _job(job: Object, pods: Sequence[PodSeen]) -> JobSeen:
         finished=finished,
         reason=reason,
         finished_at=at,
-        deleted_at=_time(meta.get("deletionTimestamp")),
+        deleted_at=moment(meta.get("deletionTimestamp")),
         targets=_nodes(meta.get("annotations", {}).get(names.ANNOTATION_TARGETS, "")),
         pods=tuple(pods),
     )
@@ -246,47 +212,8 @@ def _number(text: str | None) -> int | None:
 def _finished(job: Object) -> tuple[str, str, datetime | None]:
     for condition in job.get("status", {}).get("conditions", ()):
         if condition["type"] in (COMPLETE, FAILED) and condition["status"] == "True":
-            return condition["type"], condition.get("reason", ""), _time(condition.get("lastTransitionTime"))
+            return condition["type"], condition.get("reason", ""), moment(condition.get("lastTransitionTime"))
     return "", "", None
-
-
-def pod_seen(pod: Object) -> PodSeen:
-    """One pod, whole or pruned."""
-    meta, status = pod["metadata"], pod.get("status", {})
-    conditions = {c["type"]: c for c in status.get("conditions", ())}
-    states = [c.get("state", {}) for c in status.get("containerStatuses", ())]
-    ended = next((s["terminated"] for s in states if "terminated" in s), None)
-    held: Object = next((s["waiting"] for s in states if "waiting" in s), {})
-    scheduled = conditions.get("PodScheduled", {})
-    waiting = ""
-    if status.get("phase") == "Pending":
-        if scheduled.get("status") == "False":
-            waiting = scheduled.get("message") or scheduled.get("reason", "")
-        elif held.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            waiting = f"{held['reason']}: {held.get('message', '')}".rstrip(": ")
-    reason = (ended or {}).get("reason") or ""
-    if status.get("reason"):
-        # The kubelet's or the cluster's word on the whole pod.
-        reason = f"{status['reason']}: {status.get('message', '')}".rstrip(": ")
-    return PodSeen(
-        job=meta.get("labels", {}).get("batch.kubernetes.io/job-name", ""),
-        node=pod.get("spec", {}).get("nodeName", ""),
-        phase=status.get("phase", ""),
-        exit_code=ended.get("exitCode") if ended else None,
-        message=_message((ended or {}).get("message", "")),
-        reason="" if reason in ("Completed", "Error") else str(reason),
-        waiting=waiting[:500],
-        disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
-        deleted_at=_time(meta.get("deletionTimestamp")),
-    )
-
-
-def _message(text: str) -> Mapping[str, Any] | None:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def indexes(text: str) -> int:
@@ -296,10 +223,6 @@ def indexes(text: str) -> int:
         first, _, last = part.partition("-")
         count += int(last or first) - int(first) + 1
     return count
-
-
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
 
 
 def device_nodes(nodes: Iterable[Object], resource: str, selector: Mapping[str, str]) -> dict[str, int]:

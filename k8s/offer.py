@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from k8s.jobs import DEVICE_NODE
+from k8s.pod_template import DEVICE_NODE
 from runner.pod_settings import Pods, Toleration
 from runner.spec import ANY, EVERY_DEVICE
 

@@ -11,7 +11,7 @@ from k8s import names
 from k8s.access import Access
 from k8s.api import Object
 from k8s.api_errors import Invalid, NotFound, Unavailable
-from k8s.observe import pod_seen
+from k8s.pod_seen import pod_seen
 from runner.result import FAILED, INFEASIBLE, MISSING
 
 

@@ -19,10 +19,10 @@ from k8s import names, prune
 from k8s.actions import Action, Create, Decision, Delete, Event, Patch
 from k8s.api import Api, Object
 from k8s.api_errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
+from k8s.child import Defaults
 from k8s.decide import decide
 from k8s.draft import PROGRESSING, TERMINAL, Draft
 from k8s.events import Teller
-from k8s.jobs import Defaults
 from k8s.observe import Observed, device_nodes, observe, pods_wanted
 from k8s.resources import JOBS, NODES, PODS, SWEEPS
 from k8s.watch import Cache, Key, key_of

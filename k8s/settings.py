@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Json, ValidationError
 from pydantic_core import PydanticCustomError
 
-from k8s.jobs import Defaults
+from k8s.child import Defaults
 from runner.errors import BadInput, Problem
 from runner.pod_settings import Pods
 

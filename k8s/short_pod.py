@@ -20,7 +20,8 @@ from k8s import jobs, names
 from k8s.access import Access
 from k8s.api import Object
 from k8s.api_errors import ApiError, Conflict, Invalid, NotFound, Unavailable
-from k8s.observe import pod_seen
+from k8s.pod_seen import pod_seen
+from k8s.pod_template import HOSTNAME
 from k8s.resources import PODS
 
 # Pure reading of Parquet: a million rows take less than 1 GiB to merge.
@@ -54,7 +55,7 @@ def reading(template: Object, sweep: Object, stage: str, args: Sequence[str], li
 def probing(template: Object, namespace: str, node: str, args: Sequence[str], limit_s: float) -> Object:
     """Pure. A measure pod with one device, on that node, for `aicsweep ARGS`."""
     pod = _bare(template, args, limit_s)
-    here = [{"key": jobs.HOSTNAME, "operator": "In", "values": [node]}]
+    here = [{"key": HOSTNAME, "operator": "In", "values": [node]}]
     required = {
         "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": here}]}
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 from k8s import jobs as manifests
 from k8s import names, picture
+from k8s.child import Child, Defaults
 from k8s.facts import PlanFacts, Wave
 from runner.errors import Infrastructure
 from runner.spec import SweepSpec
@@ -96,9 +97,8 @@ def template(sweep: Object, jobs: Sequence[Object], stage: str, image: str = "",
     if not image:
         remedy = "name one with --image; those of the installation are in the controller's Deployment"
         raise Infrastructure("no Job is left that says which image to use", remedy=remedy)
-    child = manifests.Child(
-        sweep, model, manifests.Defaults(store=store, build_image=image, measure_image=image), round=1
-    )
+    defaults = Defaults(store=store, build_image=image, measure_image=image)
+    child = Child(sweep, model, defaults, round=1)
     facts = PlanFacts(plan="0" * 32, lots=1)
     if builds:
         return _pod_of(manifests.merge_job(child, facts))

@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from k8s import draft, jobs, names
+from k8s import draft, names
 from k8s.actions import Action, Create, Decision, Delete, Event
+from k8s.child import Child, Defaults
 from k8s.draft import Draft
 from k8s.facts import PlanFacts
-from k8s.jobs import Child, Defaults
 from k8s.observe import BAD_INPUT, FAILED, JobSeen, Observed
+from k8s.pod_template import GRACE_S
 from runner.spec import Sweep
 
 # A pod that should have ended so long ago is on a node that is lost.
-LOST_AFTER = timedelta(seconds=jobs.GRACE_S + 60)
+LOST_AFTER = timedelta(seconds=GRACE_S + 60)
 RECHECK_S = 30.0
 
 

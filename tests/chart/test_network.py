@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from k8s import jobs
+from k8s.child import Child, Defaults
 from runner.sweepfile import sweep_from_object
 from tests.chart.helm import CHART, NAMESPACE, Helm, Object
 from tests.chart.rendered import EVERYTHING, all_of, of
@@ -28,7 +29,7 @@ def test_each_pod_has_its_policy(helm: Helm) -> None:
         "metadata": {"name": "s", "namespace": "team-a", "uid": "u", "generation": 1},
         "spec": {"models": ["resnet50"]},
     }
-    child = jobs.Child(document, sweep_from_object(document), jobs.Defaults(), 1)
+    child = Child(document, sweep_from_object(document), Defaults(), 1)
     pod = jobs.plan_job(child)["spec"]["template"]["metadata"]["labels"]
 
     assert [p["metadata"]["name"] for p in policies if selected(p, controller)] == ["aicsweep-controller"]

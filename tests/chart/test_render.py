@@ -8,7 +8,8 @@ import urllib.request
 
 import yaml
 
-from k8s import generate, jobs, names, serve, values
+from k8s import generate, names, serve, values
+from k8s.pod_template import SECRET_KEYS, USER
 from k8s.settings import Settings, read_settings
 from runner import __version__
 from runner.pod_settings import PodResources, Pods
@@ -49,7 +50,7 @@ def test_every_pod_is_restricted(objects: list[Object]) -> None:
     assert found
     for spec in found:
         assert spec["securityContext"]["runAsNonRoot"] is True
-        assert spec["securityContext"]["runAsUser"] == jobs.USER
+        assert spec["securityContext"]["runAsUser"] == USER
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert spec["enableServiceLinks"] is False
         assert not any("hostPath" in volume for volume in spec.get("volumes", ()))
@@ -175,7 +176,7 @@ def test_its_key_is_where_its_users_are(helm: Helm) -> None:
     keys = {json.dumps(s["stringData"], sort_keys=True) for s in secrets}
     assert len(keys) == 1, "one key for all"
     data = secrets[0]["stringData"]
-    assert set(data) <= set(jobs.SECRET_KEYS)
+    assert set(data) <= set(SECRET_KEYS)
     assert data["AWS_ENDPOINT_URL"] == f"http://aicsweep-store.{NAMESPACE}.svc:8333"
     assert len(data["AWS_SECRET_ACCESS_KEY"]) == 40
     assert read_settings(environment(made)).store_secret == secrets[0]["metadata"]["name"]
@@ -195,7 +196,7 @@ def test_there_is_a_test_where_there_is_a_store(helm: Helm) -> None:
     made = of(helm.render({"store": {"url": "s3://bench/x", "secretName": "s3"}}), "Pod")
     (container,) = made["spec"]["containers"]
     assert container["args"] == ["doctor", "--only", "store", "--store", "s3://bench/x"]
-    assert {e["name"] for e in container["env"] if "valueFrom" in e} == set(jobs.SECRET_KEYS)
+    assert {e["name"] for e in container["env"] if "valueFrom" in e} == set(SECRET_KEYS)
     assert made["metadata"]["labels"][names.MANAGED_BY] != names.MANAGER
     elsewhere = helm.render({"store": {"url": "s3://bench/x"}, "watchNamespaces": ["team-a"]})
     assert of(elsewhere, "Pod")["metadata"]["namespace"] == "team-a"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from k8s import names
 from k8s.actions import Create, Delete
+from k8s.child import Defaults
 from k8s.decide import decide
-from k8s.jobs import Defaults
 from k8s.observe import Observed
 from tests.k8s.world import MERGE, PLAN, SMALL, START, World, condition, environment, sweep, world
 

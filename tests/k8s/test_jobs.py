@@ -8,21 +8,21 @@ from dataclasses import replace
 import pytest
 
 from k8s import jobs, names
+from k8s.child import Child, Defaults
 from k8s.facts import PlanFacts, Wave, waves
+from k8s.pod_template import SECRET_KEYS
 from runner.pod_settings import Pods
 from runner.sweepfile import sweep_from_object
 from tests.k8s.world import sweep
 
 FACTS = PlanFacts(plan="d" * 32, lots=100, canary=1, exports=3, binaries=5, device_s=60_000, compile_s=9700,
                   targets={"n1": [0, 50], "n2": [50, 50]})  # fmt: skip
-DEFAULTS = jobs.Defaults(
-    store="s3://bench/x", secret_name="s3", build_image="build:1", measure_image="measure:1"
-)
+DEFAULTS = Defaults(store="s3://bench/x", secret_name="s3", build_image="build:1", measure_image="measure:1")
 
 
-def child(**spec) -> jobs.Child:
+def child(**spec) -> Child:
     document = sweep(**spec)
-    return jobs.Child(document, sweep_from_object(document), DEFAULTS, 1)
+    return Child(document, sweep_from_object(document), DEFAULTS, 1)
 
 
 def test_a_sweep_inherits_what_it_leaves_out_field_by_field():
@@ -44,7 +44,7 @@ def test_a_sweep_inherits_what_it_leaves_out_field_by_field():
 def test_proxies_are_told_to_every_pod():
     document = sweep()
     defaults = replace(DEFAULTS, proxies={"HTTPS_PROXY": "http://proxy:3128"})
-    made = jobs.Child(document, sweep_from_object(document), defaults, 1)
+    made = Child(document, sweep_from_object(document), defaults, 1)
     for job in (jobs.plan_job(made), jobs.measure_job(made, FACTS, Wave(1, 1, 64), parallelism=16)):
         assert environment(job)["HTTPS_PROXY"] == "http://proxy:3128"
 
@@ -124,7 +124,7 @@ def test_credentials_are_single_keys_of_the_secret(name):
     container = pod(every_job()[name])["containers"][0]
     assert "envFrom" not in container
     keys = {e["name"] for e in container["env"] if "secretKeyRef" in e.get("valueFrom", {})}
-    assert keys == set(jobs.SECRET_KEYS)
+    assert keys == set(SECRET_KEYS)
 
 
 def test_only_measure_pods_hold_a_device_and_build_pods_keep_away_from_cards():

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from k8s import jobs, prune
+from k8s.child import Child
 from k8s.facts import PlanFacts, Wave
 from k8s.observe import observe, pods_wanted
 from runner.sweepfile import sweep_from_object
@@ -17,7 +18,7 @@ MANAGED_FIELDS = [{"manager": "m", "operation": "Update", "fieldsV1": {"f:spec":
 def job(index: int = 0) -> dict[str, Any]:
     """A measure Job as the server gives it back."""
     owner = sweep()
-    child = jobs.Child(owner, sweep_from_object(owner), DEFAULTS, 1)
+    child = Child(owner, sweep_from_object(owner), DEFAULTS, 1)
     facts = PlanFacts(plan="a" * 32, lots=64, binaries=1)
     made = jobs.measure_job(child, facts, Wave(index, 0, 64), parallelism=16)
     made["metadata"].update(

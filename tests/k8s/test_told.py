@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from k8s import names, short_pod
+from k8s.child import Child, Defaults
 from k8s.facts import PlanFacts
-from k8s.jobs import Child, Defaults, merge_job, plan_job
+from k8s.jobs import merge_job, plan_job
 from k8s.told import place_of, template
 from runner.errors import Infrastructure
 from runner.sweepfile import sweep_from_object

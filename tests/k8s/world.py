@@ -13,8 +13,8 @@ from typing import Any
 
 from k8s import names
 from k8s.actions import Create, Decision, Delete, Patch
+from k8s.child import Defaults
 from k8s.decide import decide
-from k8s.jobs import Defaults
 from k8s.observe import device_nodes, observe, pods_wanted
 from k8s.status import SweepStatus
 

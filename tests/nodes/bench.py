@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from k8s.jobs import DEVICE_NODE
+from k8s.pod_template import DEVICE_NODE
 from runner import tables
 from runner.store import Store, open_store
 from runner.sweepfile import sweep_from_object

@@ -24,7 +24,7 @@ print(json.dumps({"devices": devices, "uid": os.getuid(), "groups": os.getgroups
 
 
 def pod(bench: Bench, program: str, *, group: int = 995, devices: int = 1) -> dict[str, Any]:
-    """As `k8s.jobs` makes measure pods, but for the program."""
+    """As `k8s.pod_template` makes measure pods, but for the program."""
     amount = {"cpu": "1", "memory": "256Mi", QAIC: str(devices)}
     return {
         "apiVersion": "v1",

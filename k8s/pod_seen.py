@@ -1,0 +1,90 @@
+"""One pod, sorted into what a decision needs of it: how it ended or why it waits, and whose fault that is. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from runner.errors import EXIT_INFRASTRUCTURE, STORE
+
+LOST_NODE_STRIKES = 2
+
+
+@dataclass(frozen=True)
+class PodSeen:
+    """What a decision needs of one pod. `message` is its termination message, parsed where it is JSON; `reason`
+    is why it ended without its program's doing, `waiting` what it waits for."""
+
+    job: str
+    node: str = ""
+    phase: str = ""
+    exit_code: int | None = None
+    message: Mapping[str, Any] | None = None
+    reason: str = ""
+    waiting: str = ""
+    disrupted: bool = False
+    deleted_at: datetime | None = None
+
+    @property
+    def blames_its_node(self) -> bool:
+        """Its device or host failed it, or the kubelet refused it: no container of it began, e.g. because the device
+        that it was promised is unhealthy."""
+        asked_to_go = self.disrupted or self.deleted_at is not None
+        refused = self.phase == "Failed" and self.exit_code is None and not asked_to_go
+        store = (self.message or {}).get("reason") == STORE
+        return refused or (self.exit_code == EXIT_INFRASTRUCTURE and not store)
+
+    @property
+    def strikes(self) -> int:
+        """Against its node."""
+        if self.blames_its_node:
+            return 1
+        # It never ends by itself: its node is lost.
+        return LOST_NODE_STRIKES if self.deleted_at and self.phase == "Running" else 0
+
+
+def pod_seen(pod: Mapping[str, Any]) -> PodSeen:
+    """One pod, whole or pruned."""
+    meta, status = pod["metadata"], pod.get("status", {})
+    conditions = {c["type"]: c for c in status.get("conditions", ())}
+    states = [c.get("state", {}) for c in status.get("containerStatuses", ())]
+    ended = next((s["terminated"] for s in states if "terminated" in s), None)
+    held: Mapping[str, Any] = next((s["waiting"] for s in states if "waiting" in s), {})
+    scheduled = conditions.get("PodScheduled", {})
+    waiting = ""
+    if status.get("phase") == "Pending":
+        if scheduled.get("status") == "False":
+            waiting = scheduled.get("message") or scheduled.get("reason", "")
+        elif held.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            waiting = f"{held['reason']}: {held.get('message', '')}".rstrip(": ")
+    reason = (ended or {}).get("reason") or ""
+    if status.get("reason"):
+        # The kubelet's or the cluster's word on the whole pod.
+        reason = f"{status['reason']}: {status.get('message', '')}".rstrip(": ")
+    return PodSeen(
+        job=meta.get("labels", {}).get("batch.kubernetes.io/job-name", ""),
+        node=pod.get("spec", {}).get("nodeName", ""),
+        phase=status.get("phase", ""),
+        exit_code=ended.get("exitCode") if ended else None,
+        message=_message((ended or {}).get("message", "")),
+        reason="" if reason in ("Completed", "Error") else str(reason),
+        waiting=waiting[:500],
+        disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
+        deleted_at=moment(meta.get("deletionTimestamp")),
+    )
+
+
+def _message(text: str) -> Mapping[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def moment(text: str | None) -> datetime | None:
+    """Of a time as the API server writes it."""
+    return datetime.fromisoformat(text) if text else None
