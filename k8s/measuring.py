@@ -42,7 +42,7 @@ def done(turn: Turn, facts: PlanFacts) -> bool:
 def _in_waves(turn: Turn, facts: PlanFacts) -> bool:
     """A wave is measured once it is compiled; wave 0, the canary, ends before any other begins."""
     struck = _struck(turn)
-    elsewhere = bool(turn.seen.strikes(turn.draft.round).keys() - struck)
+    elsewhere = bool(turn.strikes().keys() - struck)
     opened = unstarted = 0
     canary_open = False
     spare = turn.limits.parallelism - _held(turn, facts)
@@ -114,7 +114,7 @@ def _widen(turn: Turn, job: JobSeen, spare: int) -> int:
 
 def _struck(turn: Turn) -> list[str]:
     """Nodes to keep away from, by what they did in this round and the one before; the status lists them."""
-    strikes, number = turn.seen.strikes(turn.draft.round), turn.draft.round
+    strikes, number = turn.strikes(), turn.draft.round
     rounds = f"rounds {number - 1} and {number}" if number > 1 else f"round {number}"
     struck = sorted(node for node, count in strikes.items() if count >= STRIKES_TO_EXCLUDE)[:MOST_EXCLUDED]
     for node in struck:

@@ -114,13 +114,17 @@ class Observed:
         )
         return held and f"Job {held} is suspended, by a queue until there is room, or by hand"
 
-    def strikes(self, round_number: int) -> dict[str, int]:
+    def strikes(self, generation: int, round_number: int) -> dict[str, int]:
         """By node that a pod was on in this round or the one before, in which lots may have failed that are tried
         again now: failures that were the node's, i.e. its device's or host's fault, or it went away with the
-        pod. 0 where there was none; nodes are missing of whose Jobs no pod was read."""
+        pod. 0 where there was none; nodes are missing of whose Jobs no pod was read.
+
+        Of pods of this generation alone: those of an earlier one may have failed for what an edit has mended, such
+        as a device group. A node that is sick is struck again by its next two pods."""
         counts: dict[str, int] = {}
         for job in self.jobs.values():
-            if job.round in (round_number - 1, round_number) and job.stage == names.MEASURE:
+            ours = job.generation == str(generation) and job.round in (round_number - 1, round_number)
+            if ours and job.stage == names.MEASURE:
                 for pod in job.pods:
                     if pod.node:
                         counts[pod.node] = counts.get(pod.node, 0) + pod.strikes

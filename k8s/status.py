@@ -94,7 +94,8 @@ class SweepStatus(Reported):
         default=(),
         max_length=MOST_EXCLUDED,
         description="Nodes that failed twice in this round and the one before: they get nothing, or, where no other"
-        " node is known, only what has no room elsewhere.",
+        " node is known, only what has no room elsewhere. An edit of the spec, which may mend what failed there, clears"
+        " the list: a node that is sick is on it again after two more failures.",
     )
     waiting: str | None = _text("waiting", "What it waits for, if it does.")
     message: str | None = _text("message", "What a person should know or do.")

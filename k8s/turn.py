@@ -97,6 +97,10 @@ class Turn:
         self.act(Delete(job.name, job.uid))
         self.event("MessageLost", f"the message of {job.name} is lost, it runs again", "Warning")
 
+    def strikes(self) -> dict[str, int]:
+        """By node, those that count now; see `Observed.strikes`."""
+        return self.seen.strikes(self.draft.generation, self.draft.round)
+
     def ended(self, job: JobSeen) -> bool:
         """Whether nothing more will come of it. Bad input that every pod would meet fails the Sweep."""
         if job.finished == FAILED and job.reason == BAD_INPUT:

@@ -58,6 +58,23 @@ def test_two_strikes_exclude_a_node_from_the_next_wave():
     assert "bad-node failed 2 times in round 1" in at.told
 
 
+def test_an_edit_forgets_what_pods_of_the_spec_before_did():
+    """They may have failed for what it mends, e.g. a device group that is another one on that node."""
+    at, _ = after_two_strikes("good-node")
+    at.plans, at.merges = (
+        [{**PLAN, "plan": "b" * 32, "canary": 0, "lots": 8, "binaries": 0, "exports": 0}],
+        [MERGE],
+    )
+    at.edit(pods={"deviceGroup": 44})
+    at.passes()
+    at.finish(at.unfinished("plan")[0]["metadata"]["name"])
+    status = at.passes().status
+    assert "excludedNodes" not in status
+    for job in at.unfinished("measure"):
+        assert "affinity" not in job["spec"]["template"]["spec"]
+    assert at.unfinished("measure")
+
+
 def test_a_struck_node_is_the_last_choice_where_no_other_is_known():
     """It may be the only one: a wave that may run nowhere waits for ever."""
     at, where = after_two_strikes()

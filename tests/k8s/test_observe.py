@@ -1,21 +1,16 @@
+"""Jobs and pods of a Sweep, sorted: what has ended, why nothing goes on, which nodes fail their pods."""
+
+from __future__ import annotations
+
 from datetime import timedelta
 
 import pytest
 
 from k8s import names
 from k8s.observe import device_nodes, indexes, observe, pods_wanted
+from tests.k8s.seen import failed, job, pod
 from tests.k8s.world import START as NOW
 from tests.k8s.world import node
-
-
-def job(name="j", *, stage=names.MEASURE, spec=None, **status):
-    labels = {names.LABEL_STAGE: stage, names.LABEL_WAVE: "3", names.LABEL_ROUND: "2", names.LABEL_PLAN: "p"}
-    meta = {"name": name, "uid": f"uid-{name}", "labels": labels}
-    return {
-        "metadata": meta,
-        "spec": spec or {"completionMode": "Indexed", "completions": 9},
-        "status": status,
-    }
 
 
 @pytest.mark.parametrize(
@@ -70,86 +65,51 @@ def test_pods_are_read_only_where_a_decision_needs_them():
     assert pods_wanted(listed) == ["merge-done", "starting", "failing", "leaving"]
 
 
-def pod(phase, **status):
-    labels = {"batch.kubernetes.io/job-name": "j"}
-    return {"metadata": {"labels": labels}, "spec": {"nodeName": "n1"}, "status": {"phase": phase, **status}}
-
-
-def unscheduled(why):
-    return {"conditions": [{"type": "PodScheduled", "status": "False", "message": why}]}
-
-
-def held(**state):
-    return {"containerStatuses": [{"state": {"waiting": state}}]}
-
-
-@pytest.mark.parametrize(
-    ("status", "waiting"),
-    [
-        (unscheduled("Insufficient qaic"), "Insufficient qaic"),
-        (held(reason="ImagePullBackOff", message="no"), "ImagePullBackOff: no"),
-        (held(reason="ContainerCreating"), ""),
-    ],
-)
-def test_why_a_pod_waits(status, waiting):
-    assert observe([job()], [pod("Pending", **status)]).waiting(NOW) == waiting
+REFUSED_BY_THE_STORE = failed(3, '{"error": "the store refuses the key"}')
 
 
 def test_why_a_job_whose_pods_fail_does_not_go_on():
     """Only while nothing of it runs: one bad pod of many holds up nothing."""
-    said = {"state": {"terminated": {"exitCode": 3, "message": '{"error": "the store refuses the key"}'}}}
-    failed = pod("Failed", containerStatuses=[said])
     assert (
-        observe([job(active=0)], [failed]).waiting(NOW) == "measure is tried again: the store refuses the key"
+        observe([job(active=0)], [REFUSED_BY_THE_STORE]).waiting(NOW)
+        == "measure is tried again: the store refuses the key"
     )
-    assert observe([job(active=1, ready=1)], [failed]).waiting(NOW) == ""
+    assert observe([job(active=1, ready=1)], [REFUSED_BY_THE_STORE]).waiting(NOW) == ""
 
 
-def test_a_message_that_is_no_json_is_lost_and_the_reason_of_a_failure_is_kept():
-    terminated = {"exitCode": 137, "reason": "OOMKilled", "message": "garbage{"}
-    seen = observe([job()], [pod("Failed", containerStatuses=[{"state": {"terminated": terminated}}])])
-    found = seen.jobs["j"].pods[0]
-    assert (found.exit_code, found.message, found.reason) == (137, None, "OOMKilled")
-    assert seen.jobs["j"].error() == "OOMKilled"
+def test_why_a_job_failed_is_what_its_last_failed_pod_said_or_how_it_ended():
+    terminated = {"exitCode": 137, "reason": "OOMKilled"}
+    killed = pod("Failed", containerStatuses=[{"state": {"terminated": terminated}}])
+    assert observe([job()], [failed(3, '{"error": "no card"}'), killed]).jobs["j"].error() == "OOMKilled"
+    assert observe([job()], [killed, failed(3, '{"error": "no card"}')]).jobs["j"].error() == "no card"
 
 
-def test_only_faults_of_the_node_are_strikes():
-    def ended(code):
-        return pod("Failed", containerStatuses=[{"state": {"terminated": {"exitCode": code}}}])
-
-    evicted = {"reason": "Evicted", "conditions": [{"type": "DisruptionTarget", "status": "True"}]}
-    said = {"exitCode": 3, "message": '{"error": "no bucket", "reason": "store"}'}
-    no_store = pod("Failed", containerStatuses=[{"state": {"terminated": said}}])
-    well = on("n2", pod("Succeeded"))
-    deleted = pod("Failed")
-    deleted["metadata"]["deletionTimestamp"] = NOW.isoformat()
-    others = [ended(137), ended(1), pod("Failed", **evicted), no_store, deleted, well]
-    seen = observe([job()], [ended(3), ended(3), *others])
-    assert seen.strikes(2) == {"n1": 2, "n2": 0}
-
-
-def on(node_name, of):
-    return {**of, "spec": {"nodeName": node_name}}
-
-
-def test_a_pod_that_its_node_refuses_is_a_strike():
+def test_a_pod_that_its_node_refused_is_why_nothing_goes_on():
     refused = pod("Failed", reason="UnexpectedAdmissionError", message="no healthy devices present")
-    seen = observe([job(active=0)], [refused, on("n2", pod("Running"))])
-    assert seen.strikes(2) == {"n1": 1, "n2": 0}
-    assert "no healthy devices" in seen.waiting(NOW)
+    assert "no healthy devices" in observe([job(active=0)], [refused]).waiting(NOW)
 
 
 def test_strikes_are_of_this_round_and_the_one_before():
-    ended = pod("Failed", containerStatuses=[{"state": {"terminated": {"exitCode": 3}}}])
-    seen = observe([job()], [ended, ended, on("n2", pod("Succeeded"))])
-    assert seen.strikes(2) == seen.strikes(3) == {"n1": 2, "n2": 0}
-    assert seen.strikes(1) == seen.strikes(4) == {}
+    seen = observe([job()], [failed(3), failed(3), pod("Succeeded", node="n2")])
+    assert seen.strikes(1, 2) == seen.strikes(1, 3) == {"n1": 2, "n2": 0}
+    assert seen.strikes(1, 1) == seen.strikes(1, 4) == {}
+
+
+def test_strikes_are_of_the_spec_as_it_is_now():
+    """An edit may mend what failed them, such as a wrong device group."""
+    assert observe([job()], [failed(3), failed(3)]).strikes(2, 2) == {}
+
+
+def test_only_the_stage_that_needs_a_device_says_whether_a_node_is_well():
+    built = job("c", stage=names.COMPILE)
+    seen = observe([built], [{**failed(3), "metadata": {"labels": {"batch.kubernetes.io/job-name": "c"}}}])
+    assert seen.jobs["c"].pods
+    assert seen.strikes(1, 2) == {}
 
 
 def test_the_only_node_that_was_tried_is_struck_too():
     """All tries of a wave of one lot may land on one sick node of many."""
-    ended = pod("Failed", containerStatuses=[{"state": {"terminated": {"exitCode": 3}}}])
-    assert observe([job()], [ended, ended, ended]).strikes(2) == {"n1": 3}
+    assert observe([job()], [failed(3), failed(3), failed(3)]).strikes(1, 2) == {"n1": 3}
 
 
 def test_a_job_whose_pods_are_refused_is_named():
@@ -185,9 +145,7 @@ def test_a_job_that_is_suspended_is_waited_for():
 
 def test_a_suspended_job_hides_no_other_reason():
     held = job("held", spec={"suspend": True})
-    said = {"state": {"terminated": {"exitCode": 3, "message": '{"error": "the store refuses the key"}'}}}
-    failed = pod("Failed", containerStatuses=[said])
-    assert "the store refuses the key" in observe([held, job(active=0)], [failed]).waiting(NOW)
+    assert "the store refuses the key" in observe([held, job(active=0)], [REFUSED_BY_THE_STORE]).waiting(NOW)
     assert observe([held, job(active=2, ready=2)]).waiting(NOW) == "", "something is measured"
     refused = job()
     refused["metadata"]["creationTimestamp"] = NOW.isoformat()
@@ -195,9 +153,8 @@ def test_a_suspended_job_hides_no_other_reason():
 
 
 def test_what_failed_before_a_job_was_suspended_is_not_why_it_waits():
-    said = {"state": {"terminated": {"exitCode": 3, "message": '{"error": "long ago"}'}}}
-    failed = pod("Failed", containerStatuses=[said])
-    assert "is suspended" in observe([job(spec={"suspend": True})], [failed]).waiting(NOW)
+    before = failed(3, '{"error": "long ago"}')
+    assert "is suspended" in observe([job(spec={"suspend": True})], [before]).waiting(NOW)
 
 
 def test_nodes_that_offer_devices():
