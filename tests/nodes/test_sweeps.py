@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.cluster.watch import Writes, counted
+from tests.cluster.api_writes import Writes, counted
 from tests.nodes.bench import CARDS, Bench
 from tests.nodes.play import SMALL, playing
 
