@@ -67,7 +67,8 @@ def test_the_quickstart(installed):
 
 
 def test_upgraded_uninstalled_and_installed_again_under_a_sweep(installed):
-    """And its store killed: the Sweep and what is measured stay, and it ends as if nothing had been."""
+    """And its controller's and its store's pod killed: the Sweep and what is measured stay, and it ends as if nothing
+    had been."""
     bench, shell, _ = installed
     grid = {"cores": [1, 2, 4, 7, 14], "instances": ["fill"], "batchSize": [1, 8]}
     spec = {**SWEEP, "grid": grid, "limits": {"lotMinutes": 10, "parallelism": 1}}
@@ -76,6 +77,8 @@ def test_upgraded_uninstalled_and_installed_again_under_a_sweep(installed):
     uid = bench.sweep(NAMESPACE, "kept")["metadata"]["uid"]
     _measured(installed, 1)
 
+    controller = "app.kubernetes.io/component=controller"
+    bench.cluster.kubectl("delete", "pod", "-l", controller, "-n", NAMESPACE, "--force", "--grace-period=0")
     release.install(
         shell, NAMESPACE, installed.values, "upgrade", "--set", "controller.podAnnotations.now=later"
     )
