@@ -114,7 +114,7 @@ class Observed:
         )
         return held and f"Job {held} is suspended, by a queue until there is room, or by hand"
 
-    def strikes(self, generation: int, round_number: int) -> dict[str, int]:
+    def strikes(self, generation: int, round_number: int, now: datetime) -> dict[str, int]:
         """By node that a pod was on in this round or the one before, in which lots may have failed that are tried
         again now: failures that were the node's, i.e. its device's or host's fault, or it went away with the
         pod. 0 where there was none; nodes are missing of whose Jobs no pod was read.
@@ -127,7 +127,7 @@ class Observed:
             if ours and job.stage == names.MEASURE:
                 for pod in job.pods:
                     if pod.node:
-                        counts[pod.node] = counts.get(pod.node, 0) + pod.strikes
+                        counts[pod.node] = counts.get(pod.node, 0) + pod.strikes(now)
         return counts
 
 

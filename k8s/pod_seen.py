@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from k8s.pod_template import GRACE_S
 from runner.errors import EXIT_INFRASTRUCTURE, STORE
 
 LOST_NODE_STRIKES = 2
+LOST_AFTER = timedelta(seconds=GRACE_S + 60)
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,15 @@ class PodSeen:
         store = (self.message or {}).get("reason") == STORE
         return refused or (self.exit_code == EXIT_INFRASTRUCTURE and not store)
 
-    @property
-    def strikes(self) -> int:
-        """Against its node."""
+    def is_lost(self, now: datetime) -> bool:
+        """It should have ended long ago: its node is gone and never says so."""
+        return self.deleted_at is not None and now - self.deleted_at > LOST_AFTER
+
+    def strikes(self, now: datetime) -> int:
+        """Against its node. A pod that is ending, of a node that is drained or of a Sweep that was edited, is none."""
         if self.blames_its_node:
             return 1
-        # It never ends by itself: its node is lost.
-        return LOST_NODE_STRIKES if self.deleted_at and self.phase == "Running" else 0
+        return LOST_NODE_STRIKES if self.phase == "Running" and self.is_lost(now) else 0
 
 
 def pod_seen(pod: Mapping[str, Any]) -> PodSeen:

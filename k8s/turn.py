@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from k8s import draft, names
@@ -15,11 +15,9 @@ from k8s.child import Child, Defaults
 from k8s.draft import Draft
 from k8s.facts import PlanFacts
 from k8s.observe import BAD_INPUT, FAILED, JobSeen, Observed
-from k8s.pod_template import GRACE_S
 from runner.spec import Sweep
 
 # A pod that should have ended so long ago is on a node that is lost.
-LOST_AFTER = timedelta(seconds=GRACE_S + 60)
 RECHECK_S = 30.0
 
 
@@ -99,7 +97,7 @@ class Turn:
 
     def strikes(self) -> dict[str, int]:
         """By node, those that count now; see `Observed.strikes`."""
-        return self.seen.strikes(self.draft.generation, self.draft.round)
+        return self.seen.strikes(self.draft.generation, self.draft.round, self.now)
 
     def ended(self, job: JobSeen) -> bool:
         """Whether nothing more will come of it. Bad input that every pod would meet fails the Sweep."""
@@ -113,8 +111,8 @@ class Turn:
         """Only pods are left that should have ended long ago: their node is gone and never says so."""
         if job.active or not job.terminating:
             return False
-        ends = [pod.deleted_at for pod in job.pods if pod.deleted_at]
-        if ends and all(self.now - at > LOST_AFTER for at in ends):
+        ending = [pod for pod in job.pods if pod.deleted_at]
+        if ending and all(pod.is_lost(self.now) for pod in ending):
             return True
         self.again_in(RECHECK_S)
         return False

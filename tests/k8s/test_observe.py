@@ -91,25 +91,25 @@ def test_a_pod_that_its_node_refused_is_why_nothing_goes_on():
 
 def test_strikes_are_of_this_round_and_the_one_before():
     seen = observe([job()], [failed(3), failed(3), pod("Succeeded", node="n2")])
-    assert seen.strikes(1, 2) == seen.strikes(1, 3) == {"n1": 2, "n2": 0}
-    assert seen.strikes(1, 1) == seen.strikes(1, 4) == {}
+    assert seen.strikes(1, 2, NOW) == seen.strikes(1, 3, NOW) == {"n1": 2, "n2": 0}
+    assert seen.strikes(1, 1, NOW) == seen.strikes(1, 4, NOW) == {}
 
 
 def test_strikes_are_of_the_spec_as_it_is_now():
     """An edit may mend what failed them, such as a wrong device group."""
-    assert observe([job()], [failed(3), failed(3)]).strikes(2, 2) == {}
+    assert observe([job()], [failed(3), failed(3)]).strikes(2, 2, NOW) == {}
 
 
 def test_only_the_stage_that_needs_a_device_says_whether_a_node_is_well():
     built = job("c", stage=names.COMPILE)
     seen = observe([built], [{**failed(3), "metadata": {"labels": {"batch.kubernetes.io/job-name": "c"}}}])
     assert seen.jobs["c"].pods
-    assert seen.strikes(1, 2) == {}
+    assert seen.strikes(1, 2, NOW) == {}
 
 
 def test_the_only_node_that_was_tried_is_struck_too():
     """All tries of a wave of one lot may land on one sick node of many."""
-    assert observe([job()], [failed(3), failed(3), failed(3)]).strikes(1, 2) == {"n1": 3}
+    assert observe([job()], [failed(3), failed(3), failed(3)]).strikes(1, 2, NOW) == {"n1": 3}
 
 
 def test_a_job_whose_pods_are_refused_is_named():

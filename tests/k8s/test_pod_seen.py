@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
-from k8s.pod_seen import pod_seen
+from k8s.pod_seen import LOST_AFTER, pod_seen
 from tests.k8s.seen import failed, pod
 from tests.k8s.world import START
 
@@ -40,8 +42,9 @@ EVICTED = {"reason": "Evicted", "conditions": [{"type": "DisruptionTarget", "sta
 REFUSED = {"reason": "UnexpectedAdmissionError", "message": "no healthy devices present"}
 
 
-def deleted(of):
-    return {**of, "metadata": {**of["metadata"], "deletionTimestamp": START.isoformat()}}
+def deleted(of, since=timedelta(0)):
+    then = START - since - timedelta(seconds=1)
+    return {**of, "metadata": {**of["metadata"], "deletionTimestamp": then.isoformat()}}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +52,8 @@ def deleted(of):
     [
         pytest.param(failed(3), 1, id="its device or host failed it"),
         pytest.param(pod("Failed", **REFUSED), 1, id="its kubelet refused it"),
-        pytest.param(deleted(pod("Running")), 2, id="its node is lost"),
+        pytest.param(deleted(pod("Running"), LOST_AFTER), 2, id="its node is lost"),
+        pytest.param(deleted(pod("Running")), 0, id="it is ending"),
         pytest.param(failed(3, NO_STORE), 0, id="the store was away"),
         pytest.param(failed(1), 0, id="its slots failed"),
         pytest.param(failed(137), 0, id="it was killed"),
@@ -60,4 +64,4 @@ def deleted(of):
     ],
 )
 def test_only_faults_of_the_node_are_strikes(made, strikes):
-    assert pod_seen(made).strikes == strikes
+    assert pod_seen(made).strikes(START) == strikes
