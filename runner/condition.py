@@ -11,6 +11,10 @@ import ast
 import re
 
 MAX_CHARACTERS = 1024
+# Each level is several calls deep when it is evaluated.
+MAX_DEPTH = 32
+# Of the columns that it is compared with.
+_INTEGERS = range(-(2**63), 2**63)
 
 # A number with a percent sign, where it is not within quotes.
 _PERCENT = re.compile(r"""('[^']*'|"[^"]*")|(\d+(?:\.\d+)?)\s*%""")
@@ -33,9 +37,10 @@ def parse(text: str) -> ast.expr:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         why = getattr(error, "msg", "") or str(error) or "too deep"
         raise ValueError(f"{text!r} is no condition: {why}") from error
+    if _depth(tree) > MAX_DEPTH:
+        raise ValueError(f"{text!r} is no condition: it is nested more than {MAX_DEPTH} deep")
     for node in ast.walk(tree):
-        known = isinstance(node, _ALLOWED)
-        if not known or (isinstance(node, ast.Constant) and not isinstance(node.value, str | int | float)):
+        if not isinstance(node, _ALLOWED) or (isinstance(node, ast.Constant) and not _is_value(node.value)):
             raise ValueError(
                 f"{text!r} is no condition: `{_shown(node)}` can't be part of one, only {_WORDS}"
             )
@@ -50,6 +55,22 @@ def names(condition: ast.expr) -> list[str]:
 def of_status(*statuses: str) -> str:
     """The condition that a row has one of these statuses."""
     return f"status == {statuses[0]!r}" if len(statuses) == 1 else f"status in {list(statuses)!r}"
+
+
+def _depth(tree: ast.AST) -> int:
+    """Nested levels, not counted by recursion: 1024 minus signs are as deep as that."""
+    level, depth = [tree], 0
+    while level:
+        level, depth = [child for node in level for child in ast.iter_child_nodes(node)], depth + 1
+    return depth
+
+
+def _is_value(value: object) -> bool:
+    """Whether a column can hold it."""
+    if isinstance(value, str):
+        # Half of a pair of UTF-16 is no text.
+        return not any("\ud800" <= character <= "\udfff" for character in value)
+    return value in _INTEGERS if isinstance(value, int) else isinstance(value, float)
 
 
 def _shown(node: ast.AST) -> str:

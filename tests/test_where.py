@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -76,6 +78,11 @@ def test_rows_that_fit(text: str, rows: list[int]) -> None:
         ("((" * 250 + "1" + "))" * 250, "no condition"),
         ("1 == " * 200 + "1" + " " * 1024, "more than 1024"),
         ("\x00", "no condition"),
+        ("-" * 1000 + "1", "nested more than"),
+        ("not " * 200 + "tie", "nested more than"),
+        ("cores" + " + 1" * 200 + " > 1", "nested more than"),
+        (f"cores < {10**30}", "can't be part"),
+        (r"status == '\ud800'", "can't be part"),
         ("statos == 'ok'", "did you mean status?"),
         ("zzz", "columns: ci, p95_ci, status, cores"),
         ("status > 3", "can't be worked out"),
@@ -106,6 +113,19 @@ conditions = st.recursive(
     ),
     max_leaves=6,
 )
+
+
+WORDS = [
+    "cores", "status", "images", "tie", "'ok'", "''", "1", "-", "-", "+", "*", "/", "<", "==", "!=", "not", "in",
+    "and", "or", "(", ")", "[", "]", ",", "2%", "1e999", "0", str(2**63), str(2**63 - 1), "None", "if", "else", ".",
+]  # fmt: skip
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join))
+def test_whatever_is_typed_is_rows_or_bad_input(text: str) -> None:
+    with contextlib.suppress(BadInput):
+        rows_where(TABLE, text)
 
 
 class Unknown(float):
