@@ -18,10 +18,11 @@ from runner.artifacts import Artifact
 from runner.backends import Exporter, ExportReport
 from runner.errors import Infeasible, Interrupted, PointFailed
 from runner.keys import ExportRequest
+from runner.ordering import Lot
 from runner.overlap import Board
 from runner.plan import Task
 from runner.result import KILLED
-from runner.schedule import COMPILE, EXPORT, Build, Builders, Lot, Schedule
+from runner.schedule import COMPILE, EXPORT, Build, Builders, Schedule
 from runner.suspects import made_alone
 from runner.workplace import Workplace
 

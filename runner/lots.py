@@ -20,10 +20,11 @@ from runner.backends import Bench, Device
 from runner.build import Made, report_of
 from runner.errors import Infrastructure, Interrupted, PointFailed
 from runner.measure import Recorder, Windows, measure_task, not_obtained, unmeasured
+from runner.ordering import Lot
 from runner.overlap import Board
 from runner.plan import Plan, Task
 from runner.result import FAILED, INFEASIBLE, OK, Result
-from runner.schedule import Lot, Schedule
+from runner.schedule import Schedule
 from runner.spec import EVERY_DEVICE
 from runner.spool import Spool
 from runner.workplace import Workplace

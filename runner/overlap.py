@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic
 
-from runner.schedule import Build, J, Schedule
+from runner.ordering import J
+from runner.schedule import Build, Schedule
 
 # While a card waits, what it measured is kept at least so often.
 WAIT_S = 1.0

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from runner import keys
-from runner.backends import Backend
+from runner.backends import Backend, Estimate
 from runner.catalogue import Model
 from runner.cells import CELL_FIELDS, Cell, Target
 from runner.errors import BadInput, Problem
@@ -145,7 +145,12 @@ def _build(cell: Cell, backend: Backend) -> _Build:
         content = {"export": export, "flags": backend.compile_flags(cell)}
         binary = keys.identity("binary-request", content)
     estimate = backend.estimate(cell)
-    return _Build(export, binary, estimate.overhead_s + cell.repeats * cell.seconds, estimate.compile_s)
+    return _Build(export, binary, measure_estimate_s(cell, estimate), estimate.compile_s)
+
+
+def measure_estimate_s(cell: Cell, estimate: Estimate) -> float:
+    """Seconds that a device is thought to be busy with a cell, its measuring windows included."""
+    return estimate.overhead_s + cell.repeats * cell.seconds
 
 
 class Packed(NamedTuple):

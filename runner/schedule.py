@@ -1,4 +1,5 @@
-"""What is built and measured next, and where: decided from what is ready, what runs, and estimates. Pure.
+"""What is built and measured next, and where: decided from what is ready and what runs, in the order of `ordering`.
+Pure.
 
     exports -> compiles -> jobs of lots on cards
 
@@ -14,7 +15,9 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple
+
+from runner.ordering import ANY_CARD, J, Lot, builds_in_order, lots_in_order
 
 # A compiler keeps two to three cores busy (the vendor's logs: 16 at once on 48 cores).
 CORES_PER_COMPILER = 3
@@ -22,33 +25,6 @@ CORES_PER_COMPILER = 3
 CORES_PER_CARD = 2
 # Each may hold a network twice, in torch and as a graph.
 EXPORTS_AT_ONCE = 2
-ANY_CARD = ""
-
-
-class Job(Protocol):
-    """One measurement: ids of the export and of the binary it needs (no binary where the target compiles), and
-    the seconds it is estimated to take. A task of a plan is one."""
-
-    @property
-    def export(self) -> str: ...
-    @property
-    def binary(self) -> str: ...
-    @property
-    def estimate_s(self) -> float: ...
-
-
-J = TypeVar("J", bound=Job)
-
-
-@dataclass(frozen=True)
-class Lot(Generic[J]):
-    """Jobs that belong together, in order. `card`: the only one that may measure them. `urgent`: before lots
-    that are not."""
-
-    number: int
-    jobs: Sequence[J]
-    card: str = ANY_CARD
-    urgent: bool = False
 
 
 class Builders(NamedTuple):
@@ -110,7 +86,7 @@ class Schedule(Generic[J]):
         self._exporting = self._compiling = 0
         self._alone_runs = False
         self._stopped = False
-        lots = _in_order(lots, max(1, len(cards)), max(1, self._free_builders), compile_s)
+        lots = lots_in_order(lots, max(1, len(cards)), max(1, self._free_builders), compile_s)
         self._lots = [_Lot(rank, lot.number, lot.jobs, lot.card) for rank, lot in enumerate(lots)]
         self._left = dict.fromkeys([ANY_CARD, *cards], 0)
         # Where each binary's jobs are; where there are no binaries, each export's.
@@ -288,17 +264,13 @@ class Schedule(Generic[J]):
                 heapq.heappush(self._fresh, lot.rank)
 
     def _plan_builds(self, compile_s: Callable[[J], float], cards: int, count: int) -> None:
-        """Rank every build by its lot, those of one lot by Johnson's rule."""
-        ordered = []
-        for made, places in self._places.items():
-            lot, position = places[0]
-            measure_s = sum(lot.jobs[position].estimate_s for lot, position in places)
-            job = lot.jobs[position]
-            ordered.append((lot.rank, _johnson(compile_s(job) / count, measure_s / cards), job.export, made))
-        ordered.sort(key=lambda one: one[:2])
-        for rank, (_, _, export, made) in enumerate(ordered):
-            self._binaries_of.setdefault(export, []).append((rank, made))
-            self._unsettled += made != export
+        needed = {
+            made: (places[0][0].rank, [lot.jobs[position] for lot, position in places])
+            for made, places in self._places.items()
+        }
+        for rank, made in enumerate(builds_in_order(needed, cards, count, compile_s)):
+            self._binaries_of.setdefault(made.export, []).append((rank, made.id))
+            self._unsettled += made.id != made.export
         self._unsettled += len(self._binaries_of)
         for export, binaries in self._binaries_of.items():
             if export in self._lonely:
@@ -306,24 +278,3 @@ class Schedule(Generic[J]):
             else:
                 self._exports.append((binaries[0][0], export))
         heapq.heapify(self._exports)
-
-
-def _in_order(
-    lots: Sequence[Lot[J]], cards: int, builders: int, compile_s: Callable[[J], float]
-) -> list[Lot[J]]:
-    """Urgent lots first, then by Johnson's rule, else as they came."""
-
-    def key(lot: Lot[J]) -> tuple[bool, tuple[int, float]]:
-        distinct = {job.binary: job for job in lot.jobs if job.binary}
-        build_s = sum(compile_s(job) for job in distinct.values())
-        measure_s = sum(job.estimate_s for job in lot.jobs)
-        return not lot.urgent, _johnson(build_s / builders, measure_s / cards)
-
-    return sorted(lots, key=key)
-
-
-def _johnson(build_s: float, measure_s: float) -> tuple[int, float]:
-    """The order that ends two stages soonest (Johnson 1954; exact for one machine each): first what is built
-    faster than it is measured, the quickest to build before, so that cards begin early. The rest by the
-    longest chain, since several builders end together only if what is left for the end is short."""
-    return (0, build_s) if build_s < measure_s else (1, -(build_s + measure_s))

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple
 
-from runner.schedule import Build, J, Schedule
+from runner.ordering import J
+from runner.schedule import Build, Schedule
 
 
 class Span(NamedTuple):

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.schedule import EXPORT, EXPORTS_AT_ONCE, Build, Builders, Lot, Schedule, builders
+from runner.ordering import Lot
+from runner.schedule import EXPORT, EXPORTS_AT_ONCE, Build, Builders, Schedule, builders
 from tests.simulated_clock import Span, play
 
 EXPORT_S = 3.0
