@@ -118,8 +118,8 @@ CASES = [
         (Work("harness:plain_identity", 200_000),),
     ),
     # Items are requests: of 4,200 cells, 50 to a lot.
-    Case("s3-requests-measuring", Work("s3:requests_while_measuring", 4_200), items_each=0.05),
     Case("s3-requests", Work("s3:requests_of_a_sweep", 4_200), (Work("s3:naive_requests", 1_000),)),
+    Case("s3-requests-measuring", Work("s3:requests_while_measuring", 4_200), items_each=0.05),
     Case("s3-cpu", Work("s3:segments", 10_000), (Work("s3:naive_segments", 2_000),), us=500),
     Case("merge-1m-s3", Work("s3:merge", MILLION, prepare="s3:write_store"), peak_mib=1024),
 ]

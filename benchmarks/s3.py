@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import boto3
+import orjson
 
 from benchmarks import merging, planning
 from runner import engine
@@ -19,7 +20,6 @@ from runner.spec import Sweep
 from runner.store import Store, open_store
 from runner.transfer import get_many
 from tests import s3_proxy
-from tests.s3_proxy import Asked
 from tests.samples import place, sweep
 
 BUCKET = "bench"
@@ -43,23 +43,32 @@ def a_sweep(count: int) -> Sweep:
 def requests_of_a_sweep(count: int, folder: Path) -> int:
     """Requests to the store by a sweep of about `count` cells from the check to the table, without those for
     artefacts: these go with the binaries, not with the cells."""
-    return sum("artifacts/" not in asked.key for asked in _asked(count, folder))
+    return sum("artifacts/" not in key for key, _ in _played(count, folder))
 
 
 def requests_while_measuring(count: int, folder: Path) -> int:
-    """Those of them that keep results and samples: planning and merging read each segment besides."""
-    return sum(
-        "/results/" in asked.key or "/raw/" in asked.key for asked in _asked(count, folder) if asked.writes
-    )
+    """Those of them that keep results and samples: planning and merging read each segment besides. Counted of the
+    sweep that `requests_of_a_sweep` played on this server, if it did: time and memory are then none of a sweep's."""
+    noted = open_store(f"s3://{BUCKET}")
+    key = _asked_key(count)
+    asked = orjson.loads(noted.get(key)) if noted.exists(key) else _played(count, folder)
+    return sum("/results/" in key or "/raw/" in key for key, writes in asked if writes)
 
 
-def _asked(count: int, folder: Path) -> list[Asked]:
+def _asked_key(count: int) -> str:
+    return f"asked/{count}.json"
+
+
+def _played(count: int, folder: Path) -> list[tuple[str, bool]]:
+    """Key of each request, and whether it writes; noted in the bucket."""
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     with s3_proxy.proxying(os.environ["AWS_ENDPOINT_URL"]) as proxy:
         os.environ["AWS_ENDPOINT_URL"] = proxy.endpoint
         at = dataclasses.replace(place(folder, a_sweep(count)), root=_store(folder))
         assert engine.run(at).measured >= count
-        return proxy.asked
+        asked = [(request.key, request.writes) for request in proxy.asked]
+        open_store(f"s3://{BUCKET}").put(_asked_key(count), orjson.dumps(asked))
+        return asked
 
 
 def naive_requests(count: int, folder: Path) -> int:

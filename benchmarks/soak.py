@@ -202,7 +202,8 @@ def judged(
     same = results(table) == results(calm)
     doubled = sum(slots.values()) - len(slots)
     grown = [found for life in lives if (found := life.growth()) is not None]
-    flat = all(found <= GROWTH for found in grown)
+    # Of no life that measured long enough nothing is known.
+    flat = bool(grown) and all(found <= GROWTH for found in grown)
     print(
         f"{len(lives)} lives, {sum(life.end == 'killed' for life in lives)} killed\n"
         f"rows {table.num_rows:,}, equal to an undisturbed run: {'yes' if same else 'NO'}\n"
