@@ -232,8 +232,9 @@ def merge_(
     from runner import tables
 
     results = results or read_results(home)
-    device_s, overhead_s = ledger.device_seconds(results), ledger.overhead_seconds(results)
-    table = merge.merge(current, results, unreached)
+    best = merge.winners(results)
+    device_s, overhead_s = ledger.device_seconds(results, best), ledger.overhead_seconds(results, best)
+    table = merge.merge(current, results, unreached, best)
     facts = {
         "device_s": dict(device_s),
         "overhead_s": dict(overhead_s),

@@ -7,23 +7,25 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runner.merge import Results, winners
+from runner.merge import Results, Winners
 from runner.result import OK
 
 
-def device_seconds(results: Results) -> Mapping[str, float]:
-    """Seconds of device time by what they gave; they add up to all that was used.
+def device_seconds(results: Results, best: Winners) -> Mapping[str, float]:
+    """Seconds of device time by what they gave; they add up to all that was used. `best`: `merge.winners`.
 
     `measuring`: windows of the results that count. `overhead`: their gate, load and warm-up. `failed`:
     everything on what gave no number. `repeated`: numbers of which there is a better or an earlier one.
     """
     every = results.table.select(["status", "device_s", "gate_s", "load_s", "warmup_s"])
-    best = every.take(winners(results).rows)
-    best = best.filter(pc.equal(best["status"], OK))
+    counted = every.take(best.rows)
+    counted = counted.filter(pc.equal(counted["status"], OK))
     numbers = every.filter(pc.equal(every["status"], OK))
-    around = pc.add(_filled(best["gate_s"]), pc.add(_filled(best["load_s"]), _filled(best["warmup_s"])))
-    overhead = _sum(pc.min_element_wise(around, best["device_s"]))
-    used = _sum(best["device_s"])
+    around = pc.add(
+        _filled(counted["gate_s"]), pc.add(_filled(counted["load_s"]), _filled(counted["warmup_s"]))
+    )
+    overhead = _sum(pc.min_element_wise(around, counted["device_s"]))
+    used = _sum(counted["device_s"])
     return {
         "measuring": used - overhead,
         "overhead": overhead,
@@ -32,14 +34,14 @@ def device_seconds(results: Results) -> Mapping[str, float]:
     }
 
 
-def overhead_seconds(results: Results) -> Mapping[str, float]:
+def overhead_seconds(results: Results, best: Winners) -> Mapping[str, float]:
     """What the `overhead` of results that count was: `waiting` for a fit device, `loading`, `warm-up`."""
-    best = results.table.select(["status", "gate_s", "load_s", "warmup_s"]).take(winners(results).rows)
-    best = best.filter(pc.equal(best["status"], OK))
+    counted = results.table.select(["status", "gate_s", "load_s", "warmup_s"]).take(best.rows)
+    counted = counted.filter(pc.equal(counted["status"], OK))
     return {
-        "waiting": _sum(best["gate_s"]),
-        "loading": _sum(best["load_s"]),
-        "warm-up": _sum(best["warmup_s"]),
+        "waiting": _sum(counted["gate_s"]),
+        "loading": _sum(counted["load_s"]),
+        "warm-up": _sum(counted["warmup_s"]),
     }
 
 

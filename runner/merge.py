@@ -204,9 +204,8 @@ def winners(results: Results) -> Winners:
     return Winners(slots, rows, attempts)
 
 
-def _winning_rows(results: Results, slots: pa.Array) -> pa.Array:
+def _winning_rows(best: Winners, slots: pa.Array) -> pa.Array:
     """For each slot the row of its result that counts, null where it has none."""
-    best = winners(results)
     return pa.array(best.rows).take(pc.index_in(slots, best.slots))
 
 
@@ -238,18 +237,23 @@ def past_of(results: Results, epochs: Mapping[str, int] | None = None) -> dict[s
     return found
 
 
-def merge(plan: Plan, results: Results, unreached: Mapping[str, str] | None = None) -> pa.Table:
+def merge(
+    plan: Plan,
+    results: Results,
+    unreached: Mapping[str, str] | None = None,
+    best: Winners | None = None,
+) -> pa.Table:
     """The table: a row for every wanted (objective, slot), in the grid's order, with status and ranks.
 
-    Slots without a result on a node in `unreached` get its reason. Takes the rows out of `results` as it
-    goes: a million are in memory once, not twice.
+    Slots without a result on a node in `unreached` get its reason. `best` are the results' winners, where the
+    caller has them. Takes the rows out of `results` as it goes: a million are in memory once, not twice.
     """
     order = np.argsort(plan.columns("row")["row"].to_numpy())
 
     def planned(name: str) -> pa.Array:
         return plan.columns(name)[name].combine_chunks().take(order)
 
-    rows = _winning_rows(results, planned("slot"))
+    rows = _winning_rows(winners(results) if best is None else best, planned("slot"))
     columns = {name: planned(name) for name in plan.names if name not in _WORK}
     headers = {name: results.header(name, rows) for name in results.headers.column_names}
     measured, results.table = results.table, results.table.schema.empty_table()

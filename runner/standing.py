@@ -55,10 +55,11 @@ def of(root: Store, prefix: str) -> Standing:
     newest = max(plans, key=lambda entry: entry.modified)
     current = stored_plan(home, newest.key.removeprefix("plans/").removesuffix(".parquet"))
     results = read_results(home)
-    device_s, overhead_s = ledger.device_seconds(results), ledger.overhead_seconds(results)
+    best = merge.winners(results)
+    device_s, overhead_s = ledger.device_seconds(results, best), ledger.overhead_seconds(results, best)
     table, unmerged = _published(home, results)
     damaged, segments = results.damaged, len(results.segments) + len(results.damaged)
-    rows = merge.merge(current, results)
+    rows = merge.merge(current, results, best=best)
     sweep: Mapping[str, Any] = current.header["sweep"]
     return Standing(
         prefix, sweep["name"], sweep["run"], current.digest, current.round, merge.counts(rows),

@@ -6,14 +6,14 @@ What is damaged, too large or gone meanwhile is named and left out: what it held
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from runner import keys, merge, plan, transfer
 from runner.errors import BadInput, Problem, StoreError
 from runner.plan import Plan
 from runner.result import SEGMENT_BYTES, SEGMENT_SUFFIX
-from runner.store import NotFound, Store, open_store
+from runner.store import Listed, NotFound, Store, open_store
 
 # sweeps/<cluster>/<namespace>/<name>/<run>
 DEPTH = 5
@@ -35,18 +35,21 @@ def stored_plan(home: Store, digest: str) -> Plan:
         raise BadInput([Problem(f"{home.url}/{where}", str(error), remedy)]) from error
 
 
+def segments_in(home: Store, folder: str = "results") -> list[Listed]:
+    """The segments below `folder`, unread."""
+    return [entry for entry in home.list(folder) if entry.key.endswith(SEGMENT_SUFFIX)]
+
+
 def read_results(
     home: Store,
     folder: str = "results",
     *,
-    only: Collection[str] | None = None,
+    segments: Iterable[Listed] | None = None,
     seen: Callable[[str], object] = lambda key: None,
 ) -> merge.Results:
-    """All results of the sweep's run that the store holds: those below `folder`, or of these segments `only`.
-    `seen` is called with each segment's key once it was read."""
-    segments = [entry for entry in home.list(folder) if entry.key.endswith(SEGMENT_SUFFIX)]
-    if only is not None:
-        segments = [entry for entry in segments if entry.key in only]
+    """All results of the sweep's run that the store holds: those below `folder`, or of these `segments`. `seen` is
+    called with each segment's key once it was read."""
+    segments = segments_in(home, folder) if segments is None else list(segments)
     # Not even fetched: no writer makes such ones, and one would take the memory of all.
     refused = {
         entry.key: f"has {entry.size_bytes:,} bytes, a segment at most {SEGMENT_BYTES:,}: it is not read"

@@ -9,7 +9,7 @@ Nothing is written. `verify` goes on after a fault, so that all of them are name
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -22,9 +22,8 @@ from runner.errors import BadInput, StoreError, counted
 from runner.plan import Plan
 from runner.proof import ALTERED, DAMAGED, DIFFERS, MISSING, UNMERGED, UNPROVEN, Proof, digest_of
 from runner.proven_artifacts import Checked, check_artifacts
-from runner.result import SEGMENT_SUFFIX
-from runner.store import NotFound, Store
-from runner.stored import read_results, stored_plan
+from runner.store import Listed, NotFound, Store
+from runner.stored import read_results, segments_in, stored_plan
 from runner.workplace import Reporter
 
 # So many segments between two words on progress.
@@ -39,8 +38,9 @@ def verify(root: Store, prefix: str, reporter: Reporter, checked: Checked | None
     current = _json(home, tables.CURRENT, proof, "the sweep's table was never merged, or somebody deleted it")
     at = str(current.get("table", "")) if current else ""
     manifest = _json(home, f"{at}/manifest.json", proof, _MERGE) if at else None
-    listed = _segments_of(home, at, manifest, proof) if manifest else {}
-    results = _results(home, listed, proof, reporter)
+    segments = segments_in(home)
+    listed = _segments_of(home, at, manifest, segments, proof) if manifest else {}
+    results = _results(home, segments, listed, proof, reporter)
     check_artifacts(root, results, proof, reporter, {} if checked is None else checked)
     if current and manifest:
         proof.table = at
@@ -75,14 +75,12 @@ def _json(home: Store, key: str, proof: Proof, if_missing: str) -> Mapping[str, 
 
 
 def _segments_of(
-    home: Store, at: str, manifest: Mapping[str, Any], proof: Proof
+    home: Store, at: str, manifest: Mapping[str, Any], there: Iterable[Listed], proof: Proof
 ) -> Mapping[str, tuple[bytes | None, str | None]]:
     """What the table was merged from: by key the digest, and why the segment was left out."""
     if manifest.get("schema") != tables.MANIFEST_SCHEMA:
         proof.add(UNPROVEN, f"{at}/manifest.json", f"by another aicsweep, without digests: {_MERGE}")
-        return dict.fromkeys(
-            (entry.key for entry in home.list("results") if entry.key.endswith(SEGMENT_SUFFIX)), (None, None)
-        )
+        return dict.fromkeys((entry.key for entry in there), (None, None))
     name = f"{at}/{manifest['segments']['file']}"
     try:
         rows = pq.read_table(io.BytesIO(home.get(name))).to_pylist()
@@ -97,12 +95,13 @@ def _segments_of(
 
 def _results(
     home: Store,
+    segments: Sequence[Listed],
     listed: Mapping[str, tuple[bytes | None, str | None]],
     proof: Proof,
     reporter: Reporter,
 ) -> merge.Results:
     """The results that the table was merged from, each segment held to its digest."""
-    there = {entry.key for entry in home.list("results") if entry.key.endswith(SEGMENT_SUFFIX)}
+    there = {entry.key for entry in segments}
     proof.segments = len(there)
     read = 0
 
@@ -112,7 +111,7 @@ def _results(
         if read % _EVERY == 0:
             reporter.say(f"  {read:,} of {len(there & listed.keys()):,} segments read")
 
-    results = read_results(home, only=listed.keys(), seen=say)
+    results = read_results(home, segments=[entry for entry in segments if entry.key in listed], seen=say)
     reporter.say(f"  {counted(proof.segments, 'segment')}, {results.table.num_rows:,} results")
     for key in sorted(there - listed.keys()):
         proof.add(UNMERGED, key, f"came after the merge: {_MERGE}")
@@ -143,11 +142,12 @@ def _table(
     if stored is None or current is None:
         return
     proof.rows = stored.num_rows
+    best = merge.winners(results)
     facts: dict[str, Mapping[str, float]] = {
-        "device_s": ledger.device_seconds(results),
-        "overhead_s": ledger.overhead_seconds(results),
+        "device_s": ledger.device_seconds(results, best),
+        "overhead_s": ledger.overhead_seconds(results, best),
     }
-    computed = merge.merge(current, results, manifest.get("unreached"))
+    computed = merge.merge(current, results, manifest.get("unreached"), best)
     reporter.say(f"  {computed.num_rows:,} rows computed anew")
     for difference in differences(stored, computed):
         proof.add(DIFFERS, f"{at}/table.parquet", difference)

@@ -45,6 +45,15 @@ def test_one_run_measures_every_slot_and_publishes_the_table(tmp_path):
     assert len([k for k in files(at.root, "artifacts/binary") if k.endswith("manifest.json")]) == 12
 
 
+def test_a_merge_looks_for_the_winners_once(tmp_path, monkeypatch):
+    at = place(tmp_path, sweep(grid=GRID))
+    outcome = engine.run(at)
+    looked, winners = [], merge.winners
+    monkeypatch.setattr(merge, "winners", lambda results: looked.append(1) or winners(results))
+    engine.merge_(at.home, outcome.plan)
+    assert len(looked) == 1
+
+
 def test_a_second_run_measures_nothing(tmp_path):
     first = engine.run(place(tmp_path, sweep(grid=GRID)))
     at = place(tmp_path, sweep(grid=GRID))

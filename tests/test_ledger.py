@@ -5,7 +5,8 @@ from tests.test_merge import ok, segment
 
 
 def seconds(*results):
-    return ledger.device_seconds(merge.read_results([("a", segment(*results))]))
+    found = merge.read_results([("a", segment(*results))])
+    return ledger.device_seconds(found, merge.winners(found))
 
 
 def test_every_second_is_counted_once_by_what_it_gave():
@@ -49,6 +50,10 @@ def test_what_the_overhead_was():
             )
         ]
     )
-    assert ledger.overhead_seconds(results) == {"waiting": 5.0, "loading": 10.0, "warm-up": 15.0}
+    assert ledger.overhead_seconds(results, merge.winners(results)) == {
+        "waiting": 5.0,
+        "loading": 10.0,
+        "warm-up": 15.0,
+    }
     assert ledger.share({"measuring": 3.0, "failed": 1.0}) == 0.75
     assert ledger.share({"measuring": 0.0}) is None

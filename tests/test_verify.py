@@ -217,6 +217,14 @@ def test_a_manifest_that_says_what_is_not_so(
     assert kind in {kind for kind, _ in said(root)}
 
 
+def test_segments_are_listed_once(root: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    list_ = Store.list
+    monkeypatch.setattr(Store, "list", lambda store, prefix="": listed.append(prefix) or list_(store, prefix))
+    assert proof_of(root).proven
+    assert listed.count("results") == 1
+
+
 def test_a_sweep_without_its_current_table_is_found_and_said(root: Store) -> None:
     key = first(root, "current.json")
     remove(root, key)
