@@ -194,15 +194,21 @@ def table(
 @click.option("--sweep", metavar="NAME", help="Which one, where PATH holds several.")
 def merge_command(path: str, sweep: str | None) -> None:
     """Merge the results in the store anew into the table of the newest plan."""
-    import orjson
+    from contextlib import suppress
 
-    from runner import engine, merge, tables
+    from runner import engine, merge
+    from runner.store import NotFound
+    from runner.stored import newest_plan
+    from runner.table_records import DamagedTable, current_of, manifest_of
 
     home = _home(path, sweep)
-    current = orjson.loads(home.get(tables.CURRENT))
-    _, manifest = tables.read_current(home)
-    wanted = engine.stored_plan(home, current["plan"])
-    merged = engine.merge_(home, wanted, unreached=manifest.get("unreached"))
+    wanted, unreached = None, None
+    # What is damaged of the old table is what people merge anew for.
+    with suppress(DamagedTable, NotFound):
+        current = current_of(home)
+        wanted = engine.stored_plan(home, current.plan)
+        unreached = manifest_of(home, current.table).unreached
+    merged = engine.merge_(home, wanted or newest_plan(home), unreached=unreached)
     click.echo(f"{merge.counts(merged.table)}\ntable: {home.url}/{merged.folder}/")
 
 

@@ -15,9 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import get_args
 
-import orjson
-
-from runner import artifacts, inflight, keys, merge, plan, tables
+from runner import artifacts, inflight, keys, merge, plan
 from runner.artifacts import Artifact, DamagedArtifact, Kind
 from runner.errors import BadInput, StoreError
 from runner.keys import ExportRequest
@@ -26,6 +24,7 @@ from runner.planfile import in_a_lot
 from runner.proven_artifacts import named_artifacts
 from runner.store import Listed, NotFound, Store
 from runner.stored import read_results, stored_plan, sweep_folders
+from runner.table_records import DamagedTable, current_of
 from runner.workplace import Reporter
 
 # A writer takes minutes between its first file and its manifest, a reader less between a pointer and what
@@ -168,12 +167,12 @@ def _sweep(home: Store, prefix: str, before: datetime, found: Found, references:
 def _current(home: Store, found: Found) -> tuple[str, str]:
     """Plan and table of `current.json`."""
     try:
-        current = orjson.loads(home.get(tables.CURRENT))
-        return current["plan"], current["table"]
+        current = current_of(home)
+        return current.plan, current.table
     except NotFound:
         return "", ""
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        found.blind.append(f"{home.url}/{tables.CURRENT} can't be understood")
+    except DamagedTable as error:
+        found.blind.append(error.message)
         return "", ""
 
 

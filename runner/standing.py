@@ -9,19 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from runner import ledger, merge, tables
-from runner.errors import StoreError
 from runner.progress import duration
 from runner.store import NotFound, Store
-from runner.stored import read_results, stored_plan
+from runner.stored import newest_plan, read_results
+from runner.table_records import CURRENT, DamagedTable, current_of, manifest_of
 
 
 @dataclass(frozen=True)
 class Standing:
     """Of one sweep's run. `device_s` and `overhead_s` are the ledger's; `table` is the published one's folder
-    (empty: none yet), `unmerged` how many segments came since."""
+    (empty: none yet), `unmerged` how many segments came since, `damaged` the keys of what is not read, and why."""
 
     prefix: str
     name: str
@@ -47,18 +45,12 @@ class Standing:
 def of(root: Store, prefix: str) -> Standing:
     """How the sweep's run at `prefix` stands. Raises StoreError, and as `stored_plan`."""
     home = root.at(prefix) if prefix else root
-    plans = home.list("plans")
-    if not plans:
-        raise StoreError(
-            f"{home.url} holds no plan", remedy="Was it deleted? `aicsweep run FILE` makes one anew."
-        )
-    newest = max(plans, key=lambda entry: entry.modified)
-    current = stored_plan(home, newest.key.removeprefix("plans/").removesuffix(".parquet"))
+    current = newest_plan(home)
     results = read_results(home)
     best = merge.winners(results)
     device_s, overhead_s = ledger.device_seconds(results, best), ledger.overhead_seconds(results, best)
-    table, unmerged = _published(home, results)
-    damaged, segments = results.damaged, len(results.segments) + len(results.damaged)
+    table, unmerged, faults = _published(home, results)
+    damaged, segments = {**results.damaged, **faults}, len(results.segments) + len(results.damaged)
     rows = merge.merge(current, results, best=best)
     sweep: Mapping[str, Any] = current.header["sweep"]
     return Standing(
@@ -67,14 +59,20 @@ def of(root: Store, prefix: str) -> Standing:
     )  # fmt: skip
 
 
-def _published(home: Store, results: merge.Results) -> tuple[str, int]:
-    """Folder of the current table, and how many segments it was not merged from."""
+def _published(home: Store, results: merge.Results) -> tuple[str, int, Mapping[str, str]]:
+    """Folder of the current table, how many segments it was not merged from, and why that is not known."""
     there = {*results.segments, *results.damaged}
+    if not home.exists(CURRENT):
+        return "", len(there), {}
+    at = ""
     try:
-        at = str(orjson.loads(home.get(tables.CURRENT))["table"])
-        return at, len(there - tables.merged_segments(home, at))
-    except NotFound:
-        return "", len(there)
+        at = current_of(home).table
+        merged = tables.merged_segments(home, at, manifest_of(home, at))
+        return at, len(there - merged.keys()), {}
+    except DamagedTable as error:
+        return at, len(there), {error.key: error.fault}
+    except NotFound as error:
+        return at, len(there), {at: f"is not whole: {error.message}"}
 
 
 def as_text(standing: Standing) -> str:
@@ -82,12 +80,13 @@ def as_text(standing: Standing) -> str:
     counts = ", ".join(f"{count:,} {status}" for status, count in standing.counts.items() if count)
     again = f"; {standing.wanted_again:,} of them to be measured again" if standing.wanted_again else ""
     new = f", {standing.unmerged:,} not in the table: `aicsweep merge`" if standing.unmerged else ""
+    no_table = "not known" if CURRENT in standing.damaged else "none yet"
     lines = [
         f"{standing.name} (run {standing.run})",
         f"  slots     {counts or '-'}{again}",
         f"  devices   {device_time(standing.device_s, standing.overhead_s)}",
         f"  plan      {standing.plan[:12]}, round {standing.round}",
-        f"  table     {standing.table or 'none yet'}",
+        f"  table     {standing.table or no_table}",
         f"  segments  {standing.segments:,}{new}",
     ]
     lines += [f"  damaged   {key}: {fault}" for key, fault in standing.damaged.items()]

@@ -6,7 +6,7 @@ What is damaged, too large or gone meanwhile is named and left out: what it held
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from runner import keys, merge, plan, transfer
@@ -33,6 +33,24 @@ def stored_plan(home: Store, digest: str) -> Plan:
     except ValueError as error:
         remedy = "use the version, in a cluster the image, that made it"
         raise BadInput([Problem(f"{home.url}/{where}", str(error), remedy)]) from error
+
+
+def plans_of(home: Store) -> Mapping[str, Listed]:
+    """Plans of a sweep's run by digest; the newest ones are those of the latest date."""
+    return {entry.key.removeprefix("plans/").removesuffix(".parquet"): entry for entry in home.list("plans")}
+
+
+def newest_plan(home: Store) -> Plan:
+    """The plan that was used last; S3 dates to the second, and of several in one it is that of the latest round.
+    Raises StoreError where there is none, and as `stored_plan`."""
+    plans = plans_of(home)
+    if not plans:
+        raise StoreError(
+            f"{home.url} holds no plan", remedy="Was it deleted? `aicsweep run FILE` makes one anew."
+        )
+    latest = max(entry.modified for entry in plans.values())
+    found = [stored_plan(home, digest) for digest, entry in plans.items() if entry.modified == latest]
+    return max(found, key=lambda made: made.round)
 
 
 def segments_in(home: Store, folder: str = "results") -> list[Listed]:

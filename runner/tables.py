@@ -21,15 +21,26 @@ from runner import keys, merge, scratch
 from runner.artifacts import digest_file
 from runner.errors import StoreError
 from runner.plan import Plan
-from runner.store import NotFound, Store
+from runner.store import Store
+from runner.table_records import (
+    CURRENT,
+    MANIFEST_SCHEMA,
+    DamagedTable,
+    SegmentsRecord,
+    TableManifest,
+    current_of,
+    manifest_key,
+    manifest_of,
+)
 from runner.views import default_view, to_markdown, write_csv
 
-CURRENT = "current.json"
-MANIFEST_SCHEMA = 2
 SEGMENTS_SCHEMA = pa.schema([("key", pa.string()), ("sha256", pa.binary(32)), ("fault", pa.string())])
 # No person reads a million rows of Markdown.
 SUMMARY_ROWS = 1_000
 ROW_GROUP = 100_000
+
+# Of segments by key: SHA-256, and why it was left out.
+Merged = Mapping[str, tuple[bytes | None, str | None]]
 
 
 def publish(
@@ -69,7 +80,7 @@ def publish(
         "segments": {"file": segments_name, "count": len(results.digests), "damaged": len(results.damaged)},
         "files": made,
     }
-    home.put(f"{at}/manifest.json", orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    home.put(manifest_key(at), orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
     current = {"plan": plan.digest, "table": at, "emulated": plan.header["emulated"]}
     home.put(CURRENT, orjson.dumps(current, option=orjson.OPT_SORT_KEYS))
     return at
@@ -97,26 +108,37 @@ def summary(table: pa.Table, title: str) -> str:
     return f"# {title}\n\n{note}{to_markdown(default_view(to_frame(table)))}\n"
 
 
-def read_current(home: Store) -> tuple[pa.Table, Mapping[str, Any]]:
-    """The current table of a sweep's run and its manifest. Raises NotFound where none was published."""
-    current = orjson.loads(home.get(CURRENT))
-    table = pq.read_table(io.BytesIO(home.get(f"{current['table']}/table.parquet")))
-    return table, orjson.loads(home.get(f"{current['table']}/manifest.json"))
+def read_current(home: Store) -> tuple[pa.Table, TableManifest]:
+    """The current table of a sweep's run and its manifest. Raises NotFound where none was published, DamagedTable."""
+    at = current_of(home).table
+    key = f"{at}/table.parquet"
+    return parse_parquet(home, key, home.get(key)), manifest_of(home, at)
 
 
-def merged_segments(home: Store, at: str) -> set[str]:
-    """Keys of the segments that the table in folder `at` was merged from. Raises NotFound."""
-    listed = orjson.loads(home.get(f"{at}/manifest.json"))["segments"]
-    if isinstance(listed, list):  # of schema 1
-        return set(listed)
-    columns = pq.read_table(io.BytesIO(home.get(f"{at}/{listed['file']}")), columns=["key"])
-    return set(columns["key"].to_pylist())
+def parse_parquet(home: Store, key: str, data: bytes) -> pa.Table:
+    """A file of a table. Raises DamagedTable."""
+    try:
+        return pq.read_table(io.BytesIO(data))
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedTable(home, key, f"can't be read: {error}") from error
+
+
+def merged_segments(home: Store, at: str, manifest: TableManifest) -> Merged:
+    """What the table in folder `at` was merged from: by key the SHA-256, and why the segment was left out. Raises
+    NotFound, DamagedTable."""
+    if not isinstance(manifest.segments, SegmentsRecord):
+        return dict.fromkeys(manifest.segments, (None, None))
+    key = f"{at}/{manifest.segments.file}"
+    rows = parse_parquet(home, key, home.get(key))
+    if rows.schema != SEGMENTS_SCHEMA or rows["key"].null_count:
+        raise DamagedTable(home, key, "can't be understood: its columns are others")
+    return {row["key"]: (row["sha256"], row["fault"]) for row in rows.to_pylist()}
 
 
 def links(home: Store, seconds: int) -> list[str]:
     """URLs of the current table's files that anybody may read for so long, or until our own credentials expire.
     Raises NotFound where there is no table, StoreError where the store is no bucket."""
-    at = orjson.loads(home.get(CURRENT))["table"]
+    at = current_of(home).table
     found = [home.link(f"{at}/{name}", seconds) for name in ("table.csv", "table.parquet")]
     urls = [url for url in found if url is not None]
     if not urls:
@@ -131,7 +153,7 @@ def find_sweeps(root: Store, prefix: str = "") -> list[str]:
     for _ in range(6):
         below: list[str] = []
         for at in level:
-            if _has(root, f"{at}/{CURRENT}" if at else CURRENT):
+            if root.exists(f"{at}/{CURRENT}" if at else CURRENT):
                 found.append(at)
                 continue
             names = root.folders(at)
@@ -140,13 +162,6 @@ def find_sweeps(root: Store, prefix: str = "") -> list[str]:
             below += [f"{at}/{name}" if at else name for name in names]
         level = below
     return found
-
-
-def _has(root: Store, key: str) -> bool:
-    try:
-        return root.exists(key)
-    except NotFound:
-        return False
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

@@ -8,13 +8,10 @@ Nothing is written. `verify` goes on after a fault, so that all of them are name
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
-import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from runner import keys, ledger, merge, plan, tables
 from runner.differences import differences
@@ -23,8 +20,20 @@ from runner.plan import Plan
 from runner.proof import ALTERED, DAMAGED, DIFFERS, MISSING, UNMERGED, UNPROVEN, Proof, digest_of
 from runner.proven_artifacts import Checked, check_artifacts
 from runner.store import Listed, NotFound, Store
-from runner.stored import read_results, segments_in, stored_plan
+from runner.stored import plans_of, read_results, segments_in, stored_plan
+from runner.table_records import (
+    CURRENT,
+    MANIFEST_SCHEMA,
+    DamagedTable,
+    SegmentsRecord,
+    TableManifest,
+    current_of,
+    manifest_key,
+    manifest_of,
+)
 from runner.workplace import Reporter
+
+T = TypeVar("T")
 
 # So many segments between two words on progress.
 _EVERY = 1_000
@@ -35,70 +44,60 @@ def verify(root: Store, prefix: str, reporter: Reporter, checked: Checked | None
     """Check the sweep's run at `prefix`. Raises StoreError where the store can't be reached."""
     proof, home = Proof(prefix), root.at(prefix) if prefix else root
     _plans(home, proof, reporter)
-    current = _json(home, tables.CURRENT, proof, "the sweep's table was never merged, or somebody deleted it")
-    at = str(current.get("table", "")) if current else ""
-    manifest = _json(home, f"{at}/manifest.json", proof, _MERGE) if at else None
+    current = _record(
+        proof, CURRENT, lambda: current_of(home), "the sweep's table was never merged, or somebody deleted it"
+    )
+    at = current.table if current else ""
+    manifest = _record(proof, manifest_key(at), lambda: manifest_of(home, at), _MERGE) if at else None
     segments = segments_in(home)
     listed = _segments_of(home, at, manifest, segments, proof) if manifest else {}
     results = _results(home, segments, listed, proof, reporter)
     check_artifacts(root, results, proof, reporter, {} if checked is None else checked)
     if current and manifest:
         proof.table = at
-        if manifest.get("plan") != current.get("plan"):
-            proof.add(ALTERED, tables.CURRENT, f"names another plan than {at}/manifest.json")
+        if manifest.plan != current.plan:
+            proof.add(ALTERED, CURRENT, f"names another plan than {manifest_key(at)}")
         _table(home, at, manifest, results, proof, reporter)
     return proof
 
 
 def _plans(home: Store, proof: Proof, reporter: Reporter) -> None:
-    for entry in home.list("plans"):
-        name = entry.key.removeprefix("plans/").removesuffix(".parquet")
+    for digest, entry in plans_of(home).items():
         proof.plans += 1
-        if keys.digest_bytes(home.get(entry.key))[: keys.ID_HEX_DIGITS] != name:
+        if keys.digest_bytes(home.get(entry.key))[: keys.ID_HEX_DIGITS] != digest:
             proof.add(ALTERED, entry.key, "its digest is not its name")
     reporter.say(f"{proof.prefix or home.url}: {counted(proof.plans, 'plan')}")
 
 
-def _json(home: Store, key: str, proof: Proof, if_missing: str) -> Mapping[str, Any] | None:
+def _record(proof: Proof, key: str, read: Callable[[], T], if_missing: str) -> T | None:
     try:
-        content = orjson.loads(home.get(key))
+        return read()
     except NotFound:
         proof.add(MISSING, key, if_missing)
-        return None
-    except orjson.JSONDecodeError as error:
-        proof.add(ALTERED, key, f"is no JSON: {error}")
-        return None
-    if not isinstance(content, dict):
-        proof.add(ALTERED, key, "is no JSON object")
-        return None
-    return content
+    except DamagedTable as error:
+        proof.add(ALTERED, key, error.fault)
+    return None
 
 
 def _segments_of(
-    home: Store, at: str, manifest: Mapping[str, Any], there: Iterable[Listed], proof: Proof
-) -> Mapping[str, tuple[bytes | None, str | None]]:
+    home: Store, at: str, manifest: TableManifest, there: Iterable[Listed], proof: Proof
+) -> tables.Merged:
     """What the table was merged from: by key the digest, and why the segment was left out."""
-    if manifest.get("schema") != tables.MANIFEST_SCHEMA:
-        proof.add(UNPROVEN, f"{at}/manifest.json", f"by another aicsweep, without digests: {_MERGE}")
+    if manifest.schema_number != MANIFEST_SCHEMA or not isinstance(manifest.segments, SegmentsRecord):
+        proof.add(UNPROVEN, manifest_key(at), f"by another aicsweep, without digests: {_MERGE}")
         return dict.fromkeys((entry.key for entry in there), (None, None))
-    name = f"{at}/{manifest['segments']['file']}"
     try:
-        rows = pq.read_table(io.BytesIO(home.get(name))).to_pylist()
-        return {row["key"]: (row["sha256"], row["fault"]) for row in rows}
+        return tables.merged_segments(home, at, manifest)
     except NotFound:
         # Of the table's files it is named as missing there.
-        return {}
-    except (ValueError, KeyError, OSError) as error:
-        proof.add(ALTERED, name, f"can't be read: {error}")
-        return {}
+        pass
+    except DamagedTable as error:
+        proof.add(ALTERED, error.key, error.fault)
+    return {}
 
 
 def _results(
-    home: Store,
-    segments: Sequence[Listed],
-    listed: Mapping[str, tuple[bytes | None, str | None]],
-    proof: Proof,
-    reporter: Reporter,
+    home: Store, segments: Sequence[Listed], listed: tables.Merged, proof: Proof, reporter: Reporter
 ) -> merge.Results:
     """The results that the table was merged from, each segment held to its digest."""
     there = {entry.key for entry in segments}
@@ -129,32 +128,32 @@ def _results(
 def _table(
     home: Store,
     at: str,
-    manifest: Mapping[str, Any],
+    manifest: TableManifest,
     results: merge.Results,
     proof: Proof,
     reporter: Reporter,
 ) -> None:
     """The table's files held to their digests, then its content to what follows from plan and results."""
-    for name, sha256 in manifest.get("files", {}).items():
-        _object(home, f"{at}/{name}", str(sha256), proof)
+    for name, sha256 in manifest.files.items():
+        _object(home, f"{at}/{name}", sha256, proof)
     stored = _stored_table(home, at, proof)
-    current = _plan(home, str(manifest.get("plan")), proof)
+    current = _plan(home, manifest.plan, proof)
     if stored is None or current is None:
         return
     proof.rows = stored.num_rows
     best = merge.winners(results)
-    facts: dict[str, Mapping[str, float]] = {
-        "device_s": ledger.device_seconds(results, best),
-        "overhead_s": ledger.overhead_seconds(results, best),
-    }
-    computed = merge.merge(current, results, manifest.get("unreached"), best)
+    device_s, overhead_s = ledger.device_seconds(results, best), ledger.overhead_seconds(results, best)
+    computed = merge.merge(current, results, manifest.unreached, best)
     reporter.say(f"  {computed.num_rows:,} rows computed anew")
     for difference in differences(stored, computed):
         proof.add(DIFFERS, f"{at}/table.parquet", difference)
-    facts["counts"] = merge.counts(computed)
-    for name, value in facts.items():
-        if name in manifest and not _close(manifest[name], value):
-            proof.add(DIFFERS, f"{at}/manifest.json", f"{name}: {manifest[name]} stored, {value} follows")
+    for name, found, follows in (
+        ("device_s", manifest.device_s, device_s),
+        ("overhead_s", manifest.overhead_s, overhead_s),
+        ("counts", manifest.counts, merge.counts(computed)),
+    ):
+        if found is not None and not _close(found, follows):
+            proof.add(DIFFERS, manifest_key(at), f"{name}: {found} stored, {follows} follows")
 
 
 def _close(stored: Mapping[str, float], computed: Mapping[str, float]) -> bool:
@@ -166,16 +165,12 @@ def _close(stored: Mapping[str, float], computed: Mapping[str, float]) -> bool:
 
 def _stored_table(home: Store, at: str, proof: Proof) -> pa.Table | None:
     name = f"{at}/table.parquet"
-    try:
-        data = home.get(name)
-        if keys.digest_bytes(data)[: keys.ID_HEX_DIGITS] != at.removeprefix("tables/"):
-            proof.add(ALTERED, name, "its digest is not its folder's name")
-        return pq.read_table(io.BytesIO(data))
-    except NotFound:
-        proof.add(MISSING, name, _MERGE)
-    except (ValueError, OSError) as error:
-        proof.add(ALTERED, name, f"can't be read: {error}")
-    return None
+    data = _record(proof, name, lambda: home.get(name), _MERGE)
+    if data is None:
+        return None
+    if keys.digest_bytes(data)[: keys.ID_HEX_DIGITS] != at.removeprefix("tables/"):
+        proof.add(ALTERED, name, "its digest is not its folder's name")
+    return _record(proof, name, lambda: tables.parse_parquet(home, name, data), _MERGE)
 
 
 def _plan(home: Store, digest: str, proof: Proof) -> Plan | None:

@@ -36,11 +36,11 @@ def test_one_run_measures_every_slot_and_publishes_the_table(tmp_path):
     assert merge.counts(outcome.table)["ok"] == 24 == outcome.measured
     assert set(outcome.table["emulated"].to_pylist()) == {True}
     names = {key.rpartition("/")[2] for key in files(at.home, outcome.table_folder)}
-    segments = manifest_of(at.home)["segments"]
-    assert names == {"table.parquet", "table.csv", "summary.md", "manifest.json", segments["file"]}
+    segments = manifest_of(at.home).segments
+    assert names == {"table.parquet", "table.csv", "summary.md", "manifest.json", segments.file}
     read, _ = tables.read_current(at.home)
     assert read.select(NUMBERS).to_pylist() == numbers(outcome)
-    assert segments["count"] == len(files(at.home, "results"))
+    assert segments.count == len(files(at.home, "results"))
     # Distinct binaries are compiled once: 2 models x 3 cores x 2 batches.
     assert len([k for k in files(at.root, "artifacts/binary") if k.endswith("manifest.json")]) == 12
 

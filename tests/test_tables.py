@@ -27,11 +27,11 @@ def test_what_is_published_is_the_table_and_is_the_current_one(tmp_path):
     store, folder, table = published(tmp_path, 5)
     read, manifest = tables.read_current(store)
     assert read.to_pylist() == table.to_pylist()
-    assert manifest["counts"] == merge.counts(table)
-    assert manifest["segments"]["count"] == 5
-    listed = pq.read_table(io.BytesIO(store.get(f"{folder}/{manifest['segments']['file']}"))).to_pylist()
+    assert manifest.counts == merge.counts(table)
+    assert manifest.segments.count == 5
+    listed = pq.read_table(io.BytesIO(store.get(f"{folder}/{manifest.segments.file}"))).to_pylist()
     assert [row["key"] for row in listed] == [str(n) for n in range(5)]
-    for name, sha256 in manifest["files"].items():
+    for name, sha256 in manifest.files.items():
         assert keys.digest_bytes(store.get(f"{folder}/{name}")) == sha256
     rows = list(csv.DictReader(io.StringIO(store.get(f"{folder}/table.csv").decode())))
     assert [row["slot"] for row in rows] == table["slot"].to_pylist()

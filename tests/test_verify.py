@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from runner import artifacts, engine, merge, tables
+from runner import artifacts, cli, engine, merge, standing, tables
 from runner.proof import Proof
 from runner.store import Store, open_store
 from runner.stored import located, sweep_folders
@@ -178,7 +179,7 @@ def test_a_table_that_is_not_the_one_of_its_results(root: Store) -> None:
     """Somebody edits a number, and mends every digest so that it fits."""
     (prefix,) = sweep_folders(root)
     home = root.at(prefix)
-    table, manifest = tables.read_current(home)
+    table, _ = tables.read_current(home)
     index = table.column_names.index("throughput_images_s")
     better = pa.array([value and value * 2 for value in table["throughput_images_s"].to_pylist()])
     sink = io.BytesIO()
@@ -186,6 +187,7 @@ def test_a_table_that_is_not_the_one_of_its_results(root: Store) -> None:
     digest = hashlib.sha256(sink.getvalue()).hexdigest()
     at = f"tables/{digest[:32]}"
     old = orjson.loads(home.get(tables.CURRENT))
+    manifest = orjson.loads(home.get(f"{old['table']}/manifest.json"))
     for name in manifest["files"]:
         home.put(f"{at}/{name}", home.get(f"{old['table']}/{name}"))
     home.put(f"{at}/table.parquet", sink.getvalue())
@@ -215,6 +217,82 @@ def test_a_manifest_that_says_what_is_not_so(
     damage(manifest)
     root.put(key, orjson.dumps(manifest))
     assert kind in {kind for kind, _ in said(root)}
+
+
+def changed(**fields: object) -> Callable[[dict], object]:
+    return lambda record: record.update(fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("current.json", changed(table="tables/../a b")),
+        ("current.json", changed(table=5)),
+        ("current.json", changed(plan=None)),
+        ("current.json", lambda current: current.pop("table")),
+        ("manifest.json", changed(segments={"count": 4, "damaged": 0})),
+        ("manifest.json", changed(segments={"file": "a b", "count": 4, "damaged": 0})),
+        ("manifest.json", changed(segments=7)),
+        ("manifest.json", changed(files=["table.parquet"])),
+        ("manifest.json", changed(files={"../x": "0"})),
+        ("manifest.json", changed(device_s="a lot")),
+        ("manifest.json", changed(unreached=[])),
+        ("manifest.json", changed(counts=None)),
+        ("manifest.json", changed(schema="2")),
+        ("manifest.json", lambda manifest: manifest.pop("plan")),
+    ],
+)
+def test_a_record_that_cant_be_understood_is_named_and_merging_mends_it(
+    root: Store, name: str, damage: Callable[[dict], object]
+) -> None:
+    key = next(e.key for e in root.list("sweeps") if e.key.endswith(name))
+    record = json.loads(root.get(key))
+    damage(record)
+    root.put(key, orjson.dumps(record))
+    assert ("altered", key) in said(root)
+    (prefix,) = sweep_folders(root)
+    stands = standing.of(root, prefix)
+    (damaged,) = stands.damaged
+    assert key == f"{prefix}/{damaged}"
+    assert "none yet" not in standing.as_text(stands)
+    cli.cli(["merge", root.url], standalone_mode=False)
+    assert proof_of(root).proven
+
+
+@pytest.mark.parametrize("data", [b"[]", b"5", b"", b"\xff\xfe", b'"x"'])
+@pytest.mark.parametrize("name", ["current.json", "manifest.json"])
+def test_a_record_of_other_bytes_is_named(root: Store, name: str, data: bytes) -> None:
+    key = next(e.key for e in root.list("sweeps") if e.key.endswith(name))
+    root.put(key, data)
+    assert ("altered", key) in said(root)
+
+
+def test_a_manifest_that_is_gone_is_not_taken_for_no_table(root: Store) -> None:
+    (prefix,) = sweep_folders(root)
+    remove(root, next(e.key for e in root.list("sweeps") if e.key.endswith("manifest.json")))
+    found = standing.of(root, prefix)
+    assert found.table.startswith("tables/")
+    (why,) = found.damaged.values()
+    assert "is not whole" in why
+
+
+def test_a_list_of_segments_with_other_columns_is_named(root: Store) -> None:
+    key, sink = first(root, "/segments-"), io.BytesIO()
+    for table in ({"key": ["a"]}, {"key": [None], "sha256": [b"0" * 32], "fault": [None]}, {"x": [1]}):
+        sink.seek(0)
+        pq.write_table(pa.table(table), sink)
+        root.put(key, sink.getvalue())
+        assert ("altered", key) in said(root)
+
+
+@pytest.mark.parametrize("part", ["/segments-", "/table.parquet"])
+def test_a_flipped_byte_anywhere_in_a_file_of_the_table_ends_nothing(root: Store, part: str) -> None:
+    key = first(root, part)
+    whole = root.get(key)
+    for at in random.Random(part).sample(range(len(whole)), 25):
+        root.put(key, whole)
+        flip(root, key, at)
+        assert ("altered", key) in said(root), at
 
 
 def test_segments_are_listed_once(root: Store, monkeypatch: pytest.MonkeyPatch) -> None:

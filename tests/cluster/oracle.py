@@ -87,7 +87,7 @@ def find_lies(before: Sweep | None, now: Sweep) -> Iterator[str]:
         except NotFound:
             yield "Complete before the table was there"
         else:
-            done = sum(manifest["counts"][name] for name in ("ok", "failed", "infeasible"))
+            done = sum(manifest.counts[name] for name in ("ok", "failed", "infeasible"))
             if status["cells"]["done"] != done:
                 yield f"Complete with {status['cells']['done']} done, the table has {done}"
     if status.get("cells", {}).get("done", 0) < was.get("cells", {}).get("done", 0):
