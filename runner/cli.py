@@ -297,14 +297,14 @@ def _made_plan(sweep: Sweep) -> Any:
 
 
 def _home(path: str, name: str | None) -> Store:
-    from runner import tables
-    from runner.store import open_store
+    from runner.stored import located
+    from runner.table_records import CURRENT
 
-    root = open_store(path)
-    found = tables.find_sweeps(root)
-    wanted = [at for at in found if name is None or name in at.split("/")]
+    root, found = located(path)
+    homes = {at: root.at(at) if at else root for at in found if name is None or name in at.split("/")}
+    wanted = [at for at, home in homes.items() if home.exists(CURRENT)]
     if len(wanted) == 1:
-        return root.at(wanted[0]) if wanted[0] else root
+        return homes[wanted[0]]
     if not wanted:
         raise StoreError(
             f"no table in {path}", remedy="`aicsweep run FILE` makes one; `--store` must be the same"

@@ -111,7 +111,11 @@ def status(path: str, sweep: str | None, output: str) -> None:
 def gc(store: str, yes: bool, limit: str, output: str) -> None:
     """List what nothing in STORE needs any more, and with --yes remove it: artefacts that no sweep in it refers to
     or may still ask for, what killed writers left, superseded tables and empty plans, markers of old plans.
-    Never a result. To let go of a sweep, delete its folder first; sweeps may run meanwhile.
+    Never a result. To let go of a sweep, delete its folder first.
+
+    Sweeps may run and begin meanwhile: who needs what is asked anew before each hundred things. One that begins in
+    the seconds after can still find an artefact that is just going: its run or pod ends with a fault of the store,
+    and the next one makes anew what is gone.
 
     \b
     Examples:
@@ -158,10 +162,10 @@ def _age(text: str) -> timedelta:
 
 def _found(path: str, name: str | None) -> tuple[Store, list[str]]:
     """The store, and the folders of the sweeps in `path`. Raises StoreError where there are none."""
-    from runner.stored import located, sweep_folders
+    from runner.stored import located
 
-    root, below = located(path)
-    found = [at for at in sweep_folders(root, below) if name is None or name in at.split("/")]
+    root, prefixes = located(path)
+    found = [at for at in prefixes if name is None or name in at.split("/")]
     if not found:
         raise StoreError(
             f"no sweep in {path}", remedy="`aicsweep run FILE` makes one; `--store` must be the same"

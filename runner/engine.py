@@ -30,7 +30,7 @@ from runner.plan import Plan, Task
 from runner.result import FAILED, INFEASIBLE, MISSING, OK
 from runner.schedule import Schedule
 from runner.store import Store
-from runner.stored import read_results, stored_plan
+from runner.stored import keep_plan, read_results, stored_plan
 from runner.suspects import in_turn, made_alone
 from runner.workplace import Reporter, Workplace, targets_here
 
@@ -104,7 +104,7 @@ def _rounds(place: Workplace) -> Outcome:
     for number in range(1, rounds + 1):
         current = plan_round(place, number, known.past)
         admission.require_budget(place.sweep, current)
-        place.home.put_new(plan.key(current.digest), current.data)
+        keep_plan(place.home, current)
         if number == 1:
             slots = set(current.columns("slot")["slot"].to_pylist()) & known.past.keys()
             reused = sum(not plan.still_wanted(known.past[slot], rounds) for slot in slots)

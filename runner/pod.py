@@ -27,7 +27,6 @@ from runner import (
     inflight,
     merge,
     overview,
-    plan,
     process,
     scratch,
     spool,
@@ -55,6 +54,7 @@ from runner.progress import Lines
 from runner.result import INFEASIBLE, MISSING, OK
 from runner.spec import ANY, COMBINED, EVERY_DEVICE, Sweep
 from runner.store import Store, open_store
+from runner.stored import keep_plan
 from runner.sweepfile import sweep_from_object
 from runner.workplace import Workplace
 
@@ -99,7 +99,7 @@ def plan_(orders: Orders, root: Store) -> tuple[int, Message]:
     place = replace(_place(orders, root, sweep), targets=orders.targets_of(sweep))
     history = engine.history(place)
     made = engine.plan_round(place, orders.round, history.past)
-    place.home.put_new(plan.key(made.digest), made.data)
+    keep_plan(place.home, made)
     summary, sizes = overview.of_plan(made), made.sizes()
     message = {
         "plan": made.digest,

@@ -22,7 +22,7 @@ from __future__ import annotations
 import builtins
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
@@ -183,20 +183,22 @@ class Store:
         return sorted(name for name in names if is_key(name))
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove objects, in order, or what `litter` listed; one that is gone is no error. For `collect`
+        """Remove objects in bulk, in no order, or what `litter` listed; one that is gone is no error. For `collect`
         alone: nothing else needs the right to delete."""
         import obstore
 
-        for key in keys:
-            # What was listed as litter is no key.
-            name, mark, rest = key.partition(UNFINISHED)
-            path, local = self._path(name), self.local_path(name)
-            with self._errors("delete", key):
-                if local is not None:
-                    local.with_name(local.name + mark + rest).unlink(missing_ok=True)
-                else:
-                    with suppress(FileNotFoundError):
-                        obstore.delete(self._place.connect(writing=True), path)
+        keys = list(keys)
+        if not keys:
+            return
+        with self._errors("delete", keys[0] if len(keys) == 1 else ""):
+            if self._place.folder is None:
+                obstore.delete(self._place.connect(writing=True), [self._path(key) for key in keys])
+                return
+            for key in keys:
+                # What was listed as litter is no key.
+                name, mark, rest = key.partition(UNFINISHED)
+                local = self._place.folder / self._path(name)
+                local.with_name(local.name + mark + rest).unlink(missing_ok=True)
 
     def litter(self) -> builtins.list[Listed]:
         """What killed writers left in a folder, `KEY#...`; none elsewhere (see above)."""

@@ -6,19 +6,19 @@ What is damaged, too large or gone meanwhile is named and left out: what it held
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from runner import keys, merge, plan, transfer
 from runner.errors import BadInput, Problem, StoreError
 from runner.plan import Plan
 from runner.result import SEGMENT_BYTES, SEGMENT_SUFFIX
-from runner.store import Listed, NotFound, Store, open_store
+from runner.store import Listed, NotFound, Store, is_key, open_store
 
 # sweeps/<cluster>/<namespace>/<name>/<run>
 DEPTH = 5
 TOP = "sweeps"
-_PARTS = ("plans", "results")
+_PARTS = ("plans", "results", "tables")
 
 
 def stored_plan(home: Store, digest: str) -> Plan:
@@ -33,6 +33,12 @@ def stored_plan(home: Store, digest: str) -> Plan:
     except ValueError as error:
         remedy = "use the version, in a cluster the image, that made it"
         raise BadInput([Problem(f"{home.url}/{where}", str(error), remedy)]) from error
+
+
+def keep_plan(home: Store, made: Plan) -> None:
+    """Write a plan as the sweep's newest. One that comes back (a sweep file edited to and fro) is written over
+    itself: which plan is the newest is told by the date, which is so that of the last use."""
+    home.put(plan.key(made.digest), made.data)
 
 
 def plans_of(home: Store) -> Mapping[str, Listed]:
@@ -74,14 +80,16 @@ def read_results(
         for entry in segments
         if entry.size_bytes > SEGMENT_BYTES
     }
-    read = merge.read_results(
-        _there(home, [entry.key for entry in segments if entry.key not in refused], refused, seen)
-    )
+    wanted = [entry.key for entry in segments if entry.key not in refused]
+    read = merge.read_results(still_there(home, wanted, refused, seen))
     return replace(read, damaged={**read.damaged, **refused})
 
 
-def _there(
-    home: Store, wanted: Iterable[str], gone: dict[str, str], seen: Callable[[str], object]
+def still_there(
+    home: Store,
+    wanted: Iterable[str],
+    gone: dict[str, str],
+    seen: Callable[[str], object] = lambda key: None,
 ) -> Iterator[tuple[str, bytes]]:
     """Keys and bytes; who was deleted since it was listed is put into `gone`."""
     waiting = deque(wanted)
@@ -95,26 +103,44 @@ def _there(
             gone[waiting.popleft()] = "was deleted while the results were read"
 
 
-def located(path: str) -> tuple[Store, str]:
-    """The store that `path` names or lies in, and the prefix of the sweep's folder in it ("": all sweeps).
-    Raises BadInput where it is no URL of a store."""
-    above, found, below = path.rstrip("/").rpartition(f"/{TOP}/")
-    return (open_store(above), f"{TOP}/{below}") if found else (open_store(path), "")
+def located(path: str) -> tuple[Store, list[str]]:
+    """The store that `path` names or lies in, and the prefixes of the sweeps there that `path` holds.
+
+    A path may have a `sweeps` that is none of a store's, before it or as a cluster's or a sweep's name: the first
+    reading that finds a sweep is meant. Raises BadInput where it is no URL of a store.
+    """
+    opened = open_store(path)
+    for above, below in (("", ""), *_above(path)):
+        root = open_store(above) if above else opened
+        if found := _sweeps(root, below):
+            return root, found
+    return opened, sweep_folders(opened)
 
 
-def sweep_folders(root: Store, below: str = "") -> list[str]:
-    """Prefixes of `root`, at or below `below`, that hold plans or results of a sweep's run, merged or not."""
-    found: list[str] = []
-    level = [below]
-    for depth in range(DEPTH + 1):
-        deeper: list[str] = []
-        for at in level:
-            names = root.folders(at)
-            if any(part in names for part in _PARTS):
-                found.append(at)
-            elif not at and TOP in names:
-                deeper.append(TOP)
-            elif depth < DEPTH:
-                deeper += [f"{at}/{name}" if at else name for name in names]
-        level = deeper
-    return found
+def _above(path: str) -> Iterator[tuple[str, str]]:
+    """Stores that `path` may lie in, and the prefix that it then has; the deepest first."""
+    segments = path.rstrip("/").split("/")
+    for at in reversed(range(len(segments))):
+        above, below = "/".join(segments[:at]), "/".join(segments[at:])
+        if segments[at] == TOP and is_key(below) and not above.endswith("/"):
+            yield above or ("/" if at else "."), below
+
+
+def sweep_folders(root: Store) -> list[str]:
+    """Prefixes of `root` that hold a sweep's run, merged or not; "" where `root` is itself one's folder."""
+    if found := _sweeps(root):
+        return found
+    names = root.folders()
+    return [""] if TOP not in names and _is_a_sweep(names) else []
+
+
+def _sweeps(root: Store, below: str = "") -> list[str]:
+    """Only a prefix of exactly DEPTH segments is a sweep's: clusters and runs may be called `results`, too."""
+    level = [below or TOP]
+    for _ in range(DEPTH - level[0].count("/") - 1):
+        level = [f"{at}/{name}" for at in level for name in root.folders(at)]
+    return [at for at in level if at.count("/") == DEPTH - 1 and _is_a_sweep(root.folders(at))]
+
+
+def _is_a_sweep(folders: Collection[str]) -> bool:
+    return any(part in folders for part in _PARTS)

@@ -146,24 +146,6 @@ def links(home: Store, seconds: int) -> list[str]:
     return urls
 
 
-def find_sweeps(root: Store, prefix: str = "") -> list[str]:
-    """Prefixes below `prefix` that hold a sweep's current table (at most five folders deep)."""
-    found: list[str] = []
-    level = [prefix]
-    for _ in range(6):
-        below: list[str] = []
-        for at in level:
-            if root.exists(f"{at}/{CURRENT}" if at else CURRENT):
-                found.append(at)
-                continue
-            names = root.folders(at)
-            if not at and "sweeps" in names:
-                names = ["sweeps"]
-            below += [f"{at}/{name}" if at else name for name in names]
-        level = below
-    return found
-
-
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """The table as pandas, text columns plain, whole numbers nullable."""
     columns = [

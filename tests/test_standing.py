@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from runner import engine, standing
 from runner.backends import fake
 from runner.errors import StoreError
 from runner.store import Store
+from runner.stored import keep_plan, newest_plan
 from tests.samples import place, sweep
 
 GRID = {"cores": [1, 2], "instances": [1, 2]}
@@ -67,6 +69,28 @@ def test_without_a_table_and_with_segments_that_came_since(tmp_path: Path) -> No
     remove(at.home, "plans/")
     with pytest.raises(StoreError, match="holds no plan"):
         standing.of(at.root, at.prefix)
+
+
+def test_a_sweep_that_was_edited_and_edited_back_stands_by_its_first_plan(tmp_path: Path) -> None:
+    """The third plan is one that was there before."""
+    for grid in (GRID, GRID, {"cores": [1], "instances": [1]}, GRID):
+        at = place(tmp_path, sweep(grid=grid))
+        outcome = engine.run(at)
+    found = standing.of(at.root, at.prefix)
+    assert len(at.home.list("plans")) == 3
+    assert (found.plan, found.counts["ok"]) == (outcome.plan.digest, 8)
+
+
+def test_of_plans_of_one_date_the_latest_round_counts(tmp_path: Path) -> None:
+    """S3 dates to the second."""
+    at = place(tmp_path, sweep(grid=GRID))
+    for number in (1, 3, 2):
+        keep_plan(at.home, engine.plan_round(at, number, {}))
+    for entry in at.home.list("plans"):
+        path = at.home.local_path(entry.key)
+        assert path is not None
+        os.utime(path, (1e9, 1e9))
+    assert newest_plan(at.home).round == 3
 
 
 def test_device_time_in_words() -> None:
