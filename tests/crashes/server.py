@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 READS = ("get", "exists", "list", "folders")
-WRITES = ("put", "put_new")
+WRITES = ("put", "put_new", "delete")
 
 
 class Points:
@@ -48,7 +48,7 @@ class Points:
         os.write(descriptor, f"{text}\n".encode())
         os.close(descriptor)
 
-    def put_in(self) -> None:
+    def put_in(self, *, deleting: bool) -> None:
         """Into what a run is made of."""
         from runner import measure, progress, store, store_check, transfer
         from runner.backends import fake
@@ -64,6 +64,9 @@ class Points:
             self._around(store.Store, name, f"{name} {{1}}", after=True)
         for name in ("replace", "hardlink_to"):
             self._around(Path, name, "name {0.name}")
+        if deleting:
+            # Each file of a bulk deletion.
+            self._around(Path, "unlink", "unlink {0.name}")
         for name in ("stage", "step"):
             self._around(progress.Lines, name, f"{name} {{1}}")
         compile_, measured = fake.compile, fake.FakeBench.measure
@@ -104,7 +107,7 @@ def _child(order: dict[str, Any]) -> None:
         os.environ.clear()
         os.environ.update(order["environment"])
         os.chdir(folder)
-        Points(folder, order["strikes"], order["signal"]).put_in()
+        Points(folder, order["strikes"], order["signal"]).put_in(deleting=order["arguments"][0] == "gc")
         from runner.cli import main
 
         sys.argv = ["aicsweep", *order["arguments"]]
