@@ -19,8 +19,8 @@ from tests import s3_server
 from tests.cluster import binaries, cluster, program
 from tests.cluster.cluster import QAIC, Cluster, until
 from tests.cluster.oracle import is_true, of_its_spec
-from tests.nodes import buildah, host, images
-from tests.nodes.host import Nodes
+from tests.nodes import buildah, control, images
+from tests.nodes.control import Nodes
 from tests.nodes.layout import GATEWAY, SERVICE, Node
 from tests.s3_server import ADMIN_KEY, SECRET_KEY, S3Server
 
@@ -181,7 +181,7 @@ def running(folder: Path) -> Iterator[Bench]:
         configs = {name: control_plane.folder / "state" / f"node-{name}.kubeconfig" for name in names}
         forwards = {f"{SERVICE}:443": control_plane.port(), S3_PLACE: int(s3.endpoint.rpartition(":")[2])}
         admin, logs = control_plane.kubeconfig, folder / "logs"
-        with host.running(nodes, configs, programs, forwards, admin, logs) as started:
+        with control.running(nodes, configs, programs, forwards, admin, logs) as started:
             bench = Bench(control_plane, started, s3, folder)
             bench.load_images()
             bench.wait_ready(names)

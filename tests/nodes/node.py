@@ -1,4 +1,4 @@
-"""The first process of a node: `python -m tests.nodes.node FOLDER`, started by `tests.nodes.host`.
+"""The first process of a node: `python -m tests.nodes.node FOLDER`, started by the janitor.
 
 It has network, mount and pid namespaces of its own. When it ends, in whatever way, the kernel ends all that
 runs on the node and takes mounts and network away. /var/lib, /run and /var/log are the node's own, below
