@@ -12,6 +12,7 @@ from k8s.pod_template import GRACE_S
 from runner.errors import EXIT_INFRASTRUCTURE, STORE
 
 LOST_NODE_STRIKES = 2
+# A pod that should have ended so long ago is on a node that is lost.
 LOST_AFTER = timedelta(seconds=GRACE_S + 60)
 
 

@@ -17,7 +17,6 @@ from k8s.facts import PlanFacts
 from k8s.observe import BAD_INPUT, FAILED, JobSeen, Observed
 from runner.spec import Sweep
 
-# A pod that should have ended so long ago is on a node that is lost.
 RECHECK_S = 30.0
 
 
