@@ -8,13 +8,10 @@ from __future__ import annotations
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
 
-from runner import artifacts, devices, labels, process, spool
+from runner import devices, labels, process, spool
 from runner.artifacts import Artifact
 from runner.backends import Bench, Device
 from runner.build import Made, report_of
@@ -25,6 +22,7 @@ from runner.overlap import Board
 from runner.plan import Plan, Task
 from runner.result import FAILED, INFEASIBLE, OK, Result
 from runner.schedule import Schedule
+from runner.shelf import Shelf
 from runner.spec import EVERY_DEVICE
 from runner.spool import Spool
 from runner.workplace import Workplace
@@ -164,22 +162,23 @@ class _Work:
 
     def on(self, bench: Bench, device: Device) -> Generator[Result, None, None]:
         """Measure what the board has for a device; each result is recorded before it is given."""
-        found = self._board.next_job(device.id)
-        while found is not None:
-            number, _ = found
-            with self._recorder(number) as recorder, _Shelf(self.place, self.made) as shelf:
-                while found is not None and found[0] == number:
-                    if process.stopping.is_set():
-                        raise Interrupted("asked to stop")
-                    task = found[1]
-                    shelf.ahead(self._board, device)
-                    for result in self._results(bench, task, recorder, shelf):
-                        recorder.add(result)
-                        self._count(task, result)
-                        yield result
-                    found = self._board.next_job(device.id, recorder.flush_if_due)
-            if process.stopping.is_set():
-                raise Interrupted("asked to stop")
+        with Shelf(self.place, self.made) as shelf:
+            found = self._board.next_job(device.id)
+            while found is not None:
+                number, _ = found
+                with self._recorder(number) as recorder:
+                    while found is not None and found[0] == number:
+                        if process.stopping.is_set():
+                            raise Interrupted("asked to stop")
+                        task = found[1]
+                        shelf.ahead(self._board.following(device.id))
+                        for result in self._results(bench, task, recorder, shelf):
+                            recorder.add(result)
+                            self._count(task, result)
+                            yield result
+                        found = self._board.next_job(device.id, recorder.flush_if_due)
+                if process.stopping.is_set():
+                    raise Interrupted("asked to stop")
 
     def record_absent(self) -> None:
         """Slots of devices that are not here are missing, and their rows say so."""
@@ -203,7 +202,7 @@ class _Work:
         keeper = self._spool or place.home
         return Recorder(keeper, self.current, number, place.writer, self.tools, place.node)
 
-    def _results(self, bench: Bench, task: Task, recorder: Recorder, shelf: _Shelf) -> Sequence[Result]:
+    def _results(self, bench: Bench, task: Task, recorder: Recorder, shelf: Shelf) -> Sequence[Result]:
         """The task's result; where pods or runs died with it, one for each of them."""
         verdict = self.attempt.verdict(task.item, "run")
         if verdict is not None:
@@ -235,7 +234,7 @@ class _Work:
 
 
 def _measured(
-    bench: Bench, task: Task, made: Made, shelf: _Shelf, flying: AbstractContextManager[None]
+    bench: Bench, task: Task, made: Made, shelf: Shelf, flying: AbstractContextManager[None]
 ) -> tuple[Result, Windows]:
     """Result and windows of a task that is `flying` while it is on the device: who is killed while files are
     fetched was not killed by the task."""
@@ -262,44 +261,3 @@ def _measured(
 def _no_answer(reason: str) -> Infrastructure:
     stage = reason.removeprefix("not-")
     return Infrastructure(f"nothing {stage}: its pod ended without an answer", reason=reason)
-
-
-class _Shelf:
-    """Graphs and binaries of a lot in local folders. While a card is busy the next one's are fetched from a
-    remote store; where the CPU is the device, nothing else may run meanwhile."""
-
-    def __init__(self, place: Workplace, made: Made) -> None:
-        self._place, self._made = place, made
-        remote = place.root.local_path("artifacts") is None
-        self._fetches_ahead = remote and place.backend.COMPILES_ON == "host"
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fetch")
-        self._coming: dict[tuple[str, str], Future[Path]] = {}
-        self._here: dict[tuple[str, str], Path] = {}
-
-    def __enter__(self) -> _Shelf:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def folder(self, artifact: Artifact) -> Path:
-        at = (artifact.kind, artifact.key)
-        if at not in self._here:
-            coming = self._coming.pop(at, None)
-            self._here[at] = coming.result() if coming else self._fetch(artifact)
-        return self._here[at]
-
-    def ahead(self, board: Board[Task], device: Device) -> None:
-        """Fetch in the background what the device most likely measures next."""
-        if not self._fetches_ahead or (task := board.following(device.id)) is None:
-            return
-        for answer in (self._made.exports.get(task.export), self._made.binaries.get(task.binary)):
-            if isinstance(answer, Artifact):
-                at = (answer.kind, answer.key)
-                if at not in self._here and at not in self._coming:
-                    self._coming[at] = self._pool.submit(self._fetch, answer)
-
-    def _fetch(self, artifact: Artifact) -> Path:
-        return artifacts.fetch(self._place.root, artifact, self._place.cache)

@@ -189,8 +189,11 @@ class Schedule(Generic[J]):
             self._begun[lot.rank] = lot
             heapq.heappush(self._mine[card], lot.rank)
         self._current[card] = lot
-        # A helper takes from the other end, where the home comes last.
-        position = heapq.heappop(lot.ready) if lot.home == card else lot.ready.pop()
+        position = _next_in(lot, card)
+        if lot.ready[0] == position:
+            heapq.heappop(lot.ready)
+        else:
+            lot.ready.pop()
         if not lot.ready:
             self._begun.pop(lot.rank, None)
         self._left[lot.card] -= 1
@@ -204,9 +207,9 @@ class Schedule(Generic[J]):
         return False
 
     def following(self, card: str) -> J | None:
-        """What the card will most likely begin next, to be fetched meanwhile."""
-        lot = self._current.get(card)
-        return lot.jobs[lot.ready[0]] if lot and lot.ready else None
+        """What the card would begin now, were it free: most likely its next, to be fetched meanwhile."""
+        lot = self._lot_for(card)
+        return lot.jobs[_next_in(lot, card)] if lot else None
 
     def over(self, card: str) -> bool:
         """Whether no job will come for a card any more."""
@@ -278,3 +281,9 @@ class Schedule(Generic[J]):
             else:
                 self._exports.append((binaries[0][0], export))
         heapq.heapify(self._exports)
+
+
+def _next_in(lot: _Lot[J], card: str) -> int:
+    """The position of the job that the card takes of it. A helper takes from the other end, where the home comes
+    last."""
+    return lot.ready[0] if lot.home in ("", card) else lot.ready[-1]

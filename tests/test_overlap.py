@@ -1,7 +1,9 @@
 """What the engine does at the same time: a fake whose compiles and measurements wait for what a test says."""
 
 import json
+import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from runner import devices, engine, inflight, merge, process
+from runner import devices, engine, inflight, merge, process, transfer
 from runner.backends import Device, fake
 from runner.cells import Cell
 from runner.errors import PointFailed, StoreError
+from runner.store import Store, open_store
 from tests.samples import place, sweep
 
 MANY_CORES, FEW_CORES = 48, 2
@@ -214,6 +217,28 @@ def test_a_thread_that_cannot_begin_ends_those_that_have(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         engine.run(at(tmp_path, lambda step, what: process.check_stopping(), MANY_CORES))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("build-")]
+
+
+def test_what_is_measured_next_is_fetched_meanwhile_across_lots(tmp_path, monkeypatch):
+    """On a host that has nothing in its cache only the first job's graph and binary are waited for."""
+    download, by = transfer.download, Counter()
+
+    def told(step: str, what: Any) -> None:
+        if step == "open":
+            # What compilers needed here.
+            shutil.rmtree(here.cache / "export")
+            by.clear()
+
+    def counted(store: Store, key: str, path: Path) -> None:
+        by["background" if threading.current_thread().name.startswith("fetch") else "waited for"] += 1
+        download(store, key, path)
+
+    monkeypatch.setattr(transfer, "download", counted)
+    here = replace(at(tmp_path, told, FEW_CORES, limits={"lotMinutes": 1}), root=open_store("memory:"))
+    outcome = engine.run(here)
+    assert outcome.plan.lots > 2
+    assert merge.counts(outcome.table)["ok"] == 24
+    assert by == {"waited for": 2, "background": 12}
 
 
 def test_an_interruption_ends_what_compiles(tmp_path):

@@ -203,3 +203,30 @@ def test_after_a_stop_nothing_begins():
 )
 def test_compilers_beside_cards_get_the_cores_that_these_leave(cores, cards, may_share, expected):
     assert builders(cores, cards, may_share=may_share) == expected
+
+
+class Foretold(Schedule):
+    """Holds each job to what was said of it."""
+
+    def next_job(self, card):
+        said = self.following(card)
+        found = super().next_job(card)
+        assert said == (found[1] if found else None)
+        return found
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(instances(), instances(owned=True)))
+def test_what_follows_is_what_a_card_would_get(at):
+    schedule = Foretold(at.lots, at.cards, at.builders, lambda job: at.compile_s[job.binary])
+    played = play(schedule, at.cards, at.build_s, lambda job: job.estimate_s)
+    assert Counter(span.what[1] for span in played.jobs) == Counter(at.jobs)
+
+
+def test_what_follows_is_known_across_lots_while_a_card_is_busy():
+    schedule = Schedule(lots_of(3, 2), ["0"])
+    taken, told = [], []
+    while (found := schedule.next_job("0")) is not None:
+        taken.append(found[1])
+        told.append(schedule.following("0"))
+    assert told == [*taken[1:], None]
