@@ -36,6 +36,8 @@ def measured(function: str, count: int, folder: Path) -> Measured:
 
 def _main(function: str, count: str, folder: str) -> None:
     module, _, name = function.partition(":")
+    # First of all, as in the product: it says how Arrow is to be loaded.
+    importlib.import_module("runner")
     work = getattr(importlib.import_module(f"benchmarks.{module}"), name)
     wall_s, cpu_s = time.perf_counter(), _cpu_s()
     done = work(int(count), Path(folder))
