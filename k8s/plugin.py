@@ -15,7 +15,7 @@ import click
 from k8s import plugin_changes, plugin_views
 from k8s.plugin_options import complete, image_option, placed, run, say, timeout_option
 from runner import __version__
-from runner.cli import EXIT_CODES, guarded
+from runner.command_line import EXIT_CODES, guarded
 from runner.errors import EXIT_INFRASTRUCTURE, EXIT_OK
 
 if TYPE_CHECKING:

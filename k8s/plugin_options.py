@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import re
 import signal
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from runner.command_line import Duration
 from runner.errors import AicsweepError
 
 if TYPE_CHECKING:
@@ -21,29 +20,6 @@ _ANSWER_S = 3.0
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
-_PART = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(_UNITS_S)})")
-
-
-class Duration(click.ParamType[float]):
-    """Seconds, written as kubectl takes them: `90s`, `2m`, `1h30m`, or a plain number."""
-
-    name = "time"
-
-    def __init__(self, *, least_s: float = 0.001, most_s: float = math.inf) -> None:
-        self._least_s, self._most_s = least_s, most_s
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = f"{value}s" if re.fullmatch(r"\d+(\.\d+)?", str(value)) else str(value)
-        if not re.fullmatch(rf"(?:{_PART.pattern})+", text):
-            self.fail(f"{value!r} is no time such as 90s, 30m or 24h", param, ctx)
-        found_s = sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
-        if not self._least_s <= found_s <= self._most_s:
-            most = f" and at most {self._most_s:g}s" if self._most_s < math.inf else ""
-            self.fail(f"{value!r} must be at least {self._least_s:g}s{most}", param, ctx)
-        return found_s
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -61,7 +37,7 @@ _PLACE: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (
         ("--request-timeout", "request_s"),
         {
-            "type": Duration(least_s=1, most_s=600),
+            "type": Duration("1s", "600s", plain=True),
             "help": "Of one request to the cluster: 30s by default.",
         },
     ),
@@ -98,7 +74,7 @@ sweep_name = click.argument("name", shell_complete=complete)
 timeout_option = click.option(
     "--timeout",
     "limit_s",
-    type=Duration(),
+    type=Duration(plain=True),
     default="2m",
     show_default=True,
     help="Of a pod that is started: 90s, 2m.",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k8s.plugin_options import (
-    Duration,
     image_option,
     placed,
     run,
@@ -18,6 +17,7 @@ from k8s.plugin_options import (
     via_option,
 )
 from runner.cli_table import print_table, table_options
+from runner.command_line import Duration
 
 if TYPE_CHECKING:
     from k8s.access import Access
@@ -121,7 +121,12 @@ def logs(
     show_default=True,
 )
 @click.option(
-    "--timeout", "limit_s", type=Duration(), default="24h", show_default=True, help="Such as 90s, 30m, 24h."
+    "--timeout",
+    "limit_s",
+    type=Duration(plain=True),
+    default="24h",
+    show_default=True,
+    help="Such as 90s, 30m, 24h.",
 )
 @placed
 @click.pass_context

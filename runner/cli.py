@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,8 +13,9 @@ import click
 
 from runner import __version__, cli_host, cli_pod, cli_store
 from runner.cli_table import print_frame, print_table, table_options
+from runner.command_line import EXIT_CODES, Duration, guarded
 from runner.condition import of_status
-from runner.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, AicsweepError, StoreError, counted
+from runner.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, StoreError, counted
 
 if TYPE_CHECKING:
     from runner.spec import Sweep
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 DEFAULT_STORE = "aicsweep-results"
 # Verdicts that may be asked for again by their names.
 RETRIED = ("failed", "infeasible")
-
-EXIT_CODES = """\b
-Exit codes: 0 every slot ok, 1 some slots failed, 2 bad input, 3 store, host or device, 130 interrupted."""
 
 
 @click.group(
@@ -163,12 +159,13 @@ def run(
     "--link",
     is_flag=False,
     flag_value="1h",
+    type=Duration("1m", "7d"),
     metavar="[TIME]",
     help="Instead, print URLs of its files on S3 that anybody may read for so long: 30m, 1h (if not said), 7d.",
 )
 @table_options
 def table(
-    path: str, sweep: str | None, link: str | None, best: bool, where: str | None, wide: bool, output: str
+    path: str, sweep: str | None, link: float | None, best: bool, where: str | None, wide: bool, output: str
 ) -> None:
     """Print the current table of a sweep; PATH is a store or a sweep's folder in it.
 
@@ -182,7 +179,7 @@ def table(
 
     home = _home(path, sweep)
     if link:
-        for url in tables.links(home, seconds_of(link)):
+        for url in tables.links(home, int(link)):
             click.echo(url)
         return
     found, _ = tables.read_current(home)
@@ -236,32 +233,6 @@ cli.add_command(cli_host.doctor)
 def main() -> None:
     """Entry point."""
     guarded(cli, "aicsweep")
-
-
-def guarded(command: click.Command, name: str) -> None:
-    """Run a command line: errors meant for people become text and an exit code, never a traceback."""
-    try:
-        command(standalone_mode=False, prog_name=name)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(EXIT_INTERRUPTED)
-    except AicsweepError as error:
-        click.echo(f"{name}: {error}", err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # `aicsweep table ... | head`: the reader has what it wanted.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def seconds_of(text: str) -> int:
-    """`90s`, `30m`, `1h`, `7d` in seconds; S3 signs for at most 7 days. Raises UsageError."""
-    found = re.fullmatch(r"([1-9]\d{0,5})([smhd])", text)
-    seconds = int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]] if found else 0
-    if not 0 < seconds <= 7 * 86_400:
-        raise click.UsageError(f"--link {text}: give a time of at most 7 days, e.g. 30m, 1h, 7d")
-    return seconds
 
 
 def _load(file: Path, backend: str | None, weights: str | None) -> Sweep:

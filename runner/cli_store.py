@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner.command_line import Duration
 from runner.errors import EXIT_OK, EXIT_SLOTS_FAILED, StoreError, counted
 
 if TYPE_CHECKING:
@@ -101,14 +102,15 @@ def status(path: str, sweep: str | None, output: str) -> None:
 @click.option("--yes", is_flag=True, help="Remove it; without this it is only listed.")
 @click.option(
     "--older-than",
-    "limit",
+    "limit_s",
+    type=Duration("0s"),
     default="1d",
     show_default=True,
     metavar="AGE",
     help="Leave what was written since: 12h, 7d. Writers at work need some minutes; the rest is for clocks.",
 )
 @_output
-def gc(store: str, yes: bool, limit: str, output: str) -> None:
+def gc(store: str, yes: bool, limit_s: float, output: str) -> None:
     """List what nothing in STORE needs any more, and with --yes remove it: artefacts that no sweep in it refers to
     or may still ask for, what killed writers left, superseded tables and empty plans, markers of old plans.
     Never a result. To let go of a sweep, delete its folder first.
@@ -126,7 +128,7 @@ def gc(store: str, yes: bool, limit: str, output: str) -> None:
     from runner.store import open_store
 
     root = open_store(store)
-    found = collect.find(root, datetime.now(UTC), _age(limit), progress.Lines())
+    found = collect.find(root, datetime.now(UTC), timedelta(seconds=limit_s), progress.Lines())
     garbage = list(collect.remove(root, found)) if yes else found.garbage
     total = sum(item.size_bytes for item in garbage)
     if output == "json":
@@ -149,15 +151,6 @@ def gc(store: str, yes: bool, limit: str, output: str) -> None:
         click.echo(f"no artefact is removed, as what refers to it can't be read: {why}", err=True)
     done = "removed" if yes else "could be removed (--yes does it)"
     click.echo(f"{root.url}: {len(garbage):,} things, {total / 1e6:,.1f} MB {done}")
-
-
-def _age(text: str) -> timedelta:
-    """`12h`, `7d`. Raises click.UsageError for anything else."""
-    units = {"m": "minutes", "h": "hours", "d": "days"}
-    number, unit = text[:-1], text[-1:]
-    if unit not in units or not number.isdigit():
-        raise click.UsageError(f"--older-than {text!r}: a whole number and m, h or d, as in 12h or 7d")
-    return timedelta(**{units[unit]: int(number)})
 
 
 def _found(path: str, name: str | None) -> tuple[Store, list[str]]:
