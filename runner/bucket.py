@@ -157,7 +157,10 @@ class Bucket:
 
         # boto3 itself knows only AWS_DEFAULT_REGION; AWS_REGION is what pods and all other SDKs are given.
         region = os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION") or session.region_name
-        single = botocore.config.Config(read_timeout=5, retries={"total_max_attempts": 1})
+        # Else boto3 signs links the old way (SigV2) in the older regions: they refuse objects under KMS keys.
+        single = botocore.config.Config(
+            read_timeout=5, retries={"total_max_attempts": 1}, signature_version="s3v4"
+        )
         self._client = client = session.client("s3", region_name=region, config=single)
         endpoint: str = client.meta.endpoint_url
         self.endpoint = without_userinfo(endpoint)
