@@ -21,7 +21,7 @@ from runner.store_errors import Away, Expired, NotFound
 
 T = TypeVar("T")
 
-# Until a store has answered for the first time, and where this process was asked to end (a pod has 90 s).
+# Until a store has answered for the first time, and once this process was asked to end (a pod has 90 s).
 UNKNOWN_S = 60.0
 ENDING_S = 30.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0
@@ -48,6 +48,8 @@ class Patience:
     # When the place may be asked again, by the monotonic clock; and since when it is away, or None.
     _again_at_s: float = field(default=0.0, init=False)
     _away_since_s: float | None = field(default=None, init=False)
+    # When it was first seen that this process was asked to end: an outage may be older than what is left of it.
+    _ending_since_s: float | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def ask(self, work: Callable[[], T], *, waiting: bool = True) -> T:
@@ -76,22 +78,31 @@ class Patience:
             return ENDING_S
         return self.limit_s if self._answered else min(UNKNOWN_S, self.limit_s)
 
+    def _is_over(self, began_s: float) -> bool:
+        """Whether what began then was tried for long enough."""
+        now_s = time.monotonic()
+        if process.stopping.is_set():
+            if self._ending_since_s is None:
+                self._ending_since_s = now_s
+            began_s = max(began_s, self._ending_since_s)
+        return now_s - began_s >= self._limit_s()
+
     def _wait(self, error: Away, tries: int, began_s: float) -> bool:
         """Pause before the next try; False if there is none."""
         with self._lock:
-            now_s = time.monotonic()
-            if now_s - began_s >= self._limit_s():
+            if self._is_over(began_s):
                 return False
+            now_s = time.monotonic()
             if self._away_since_s is None:
                 self._away_since_s = now_s
-                self._tell(f"{error.message}; trying for up to {self._limit_s() / 60:.0f} min")
+                self._tell(f"{error.message}; trying for up to {_words(self._limit_s())}")
             if isinstance(error, Expired):
                 self.renew()
             if now_s >= self._again_at_s:
                 self._again_at_s = now_s + pause_s(tries, self.told_s(), random.random())
         while (left_s := self._again_at_s - time.monotonic()) > 0:
             time.sleep(min(left_s, process.POLL_S))
-            if time.monotonic() - began_s >= self._limit_s():
+            if self._is_over(began_s):
                 return False
         return True
 
@@ -106,3 +117,7 @@ class Patience:
     def _tell(self, text: str) -> None:
         if self.say is not None:
             self.say(text)
+
+
+def _words(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
