@@ -11,9 +11,12 @@ import pytest
 
 from runner import process
 from runner.store import Store, open_store
+from tests import s3_proxy
 from tests import s3_server as s3
 from tests.pod_tables import GRID, LIMITS
 from tests.pods import Cluster
+from tests.s3_proxy import Proxy
+from tests.s3_runs import Run
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +66,16 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 def cluster(tmp_path: Path) -> Cluster:
     """Pods of a small sweep, four lots of three slots."""
     return Cluster(tmp_path, grid=GRID, limits=LIMITS)
+
+
+@pytest.fixture
+def proxy(s3_server: s3.S3Server) -> Iterator[Proxy]:
+    """In front of the S3 server, to misbehave as a test says."""
+    with s3_proxy.proxying(s3_server.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def run(tmp_path: Path, s3_bucket: str, proxy: Proxy) -> Run:
+    """`aicsweep run` on a bucket behind the proxy."""
+    return Run(tmp_path, s3_bucket, proxy)
