@@ -214,6 +214,10 @@ class _Work:
                 self._spool.settle()
         else:
             recorder.flush_if_due()
+            if self._spool and self._spool.is_full:
+                # Nothing is in memory alone while one waits.
+                recorder.flush()
+                self._spool.wait_for_room()
         result, windows = _measured(bench, task, self.made, shelf, self.attempt.flying(task.item))
         recorder.keep_samples(task.slot, windows)
         return [result]

@@ -2,16 +2,18 @@
 
     Recorder --`keep`--> <cache>/spool/<store>/<key> --(a thread)--> store, and the file is removed
 
-So measuring never waits for the network, but where the spool is full: then until there is room again. Nothing is
-dropped. What a killed process left is uploaded by the next run on this host (`adopt`); since keys are a writer's
-own and put-if-absent, it does no harm if two processes do it at once. Files are not fsynced: a killed process
-loses none, a power cut may. A folder store needs none of this.
+So measuring never waits for the network, but where the spool is full: then until there is room again, and what
+was measured is on disk before (`wait_for_room`). Nothing is dropped. What a killed process left is uploaded by the
+next run that finds it (`adopt`); since keys are a writer's own and put-if-absent, it does no harm if two processes
+do it at once. Files are fsynced: after a power cut one may be missing, but none is there without its content. A
+folder store needs none of this.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import threading
 import time
 from collections import deque
@@ -19,13 +21,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from runner import environment, scratch
+from runner import environment, process, scratch
 from runner.errors import AicsweepError, StoreError, counted
-from runner.folder import write_file
+from runner.folder import UNFINISHED, write_file
 from runner.patience import ENDING_S
+from runner.result import SEGMENT_SUFFIX, decode_segment
 from runner.store import Store, is_key
 
 Say = Callable[[str], object]
+
+# A pod's folder goes with the pod, unless it is on a claim.
+_LATER = "the next run that finds them there uploads them"
 
 
 def folder_of(home: Store) -> Path:
@@ -35,7 +41,8 @@ def folder_of(home: Store) -> Path:
 
 
 def adopt(home: Store, say: Say) -> None:
-    """Upload what an earlier process on this host could not. Raises StoreError, which says where it lies."""
+    """Upload what an earlier process on this host could not, but for segments that nobody could read: in the
+    store they would be damage for ever. Raises StoreError, which says where all lies."""
     if not home.is_remote:
         return
     folder = folder_of(home)
@@ -45,7 +52,8 @@ def adopt(home: Store, say: Say) -> None:
     say(f"uploading {counted(len(left), 'file')} of results that an earlier run left in {folder}")
     for number, key in enumerate(left):
         try:
-            _upload(home, folder, key)
+            if not _set_aside(folder, key, say):
+                _upload(home, folder, key)
         except StoreError as error:
             raise _left_behind(error, len(left) - number, folder) from error
     _tidy(folder)
@@ -86,11 +94,10 @@ class Spool:
         _tidy(self.folder)
 
     def keep(self, key: str, data: bytes) -> None:
-        """Take an object over. Waits where the spool is full. Raises StoreError if an upload has failed for good
+        """Take an object over, also where the spool is full. Raises StoreError if an upload has failed for good
         (then too it is kept on disk), and as `Store.keep` where this host's disk takes nothing."""
-        self._wait_for_room(len(data))
         try:
-            write_file(self.folder / key, lambda file: file.write_bytes(data), new=False)
+            write_file(self.folder / key, lambda file: _write_through(file, data), new=False)
         except OSError as error:
             self._say(f"{self.folder} can't be written ({error.strerror}): results go straight to the store")
             self._home.keep(key, data)
@@ -101,6 +108,23 @@ class Spool:
                 self._waiting.append((key, len(data)))
                 self._bytes += len(data)
             self._changed.notify_all()
+            self._raise_failure()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more waits than may: nothing further should be measured."""
+        return self._bytes > self._limit_bytes
+
+    def wait_for_room(self) -> None:
+        """Until it is not full. Raises StoreError if an upload has failed for good, and Interrupted."""
+        said = False
+        with self._changed:
+            while self.is_full and not self._failure:
+                process.check_stopping()
+                if not said:
+                    said = True
+                    self._say(f"{self.folder} is full ({self._bytes / 2**20:.0f} MiB): waiting for the store")
+                self._changed.wait(process.POLL_S)
             self._raise_failure()
 
     def settle(self, limit_s: float | None = None) -> bool:
@@ -132,20 +156,11 @@ class Spool:
             with contextlib.suppress(AicsweepError):
                 self.settle(ENDING_S)
         finally:
-            self._say_what_waits(f"left in {self.folder}; the next run on this host uploads them")
+            self._say_what_waits(f"left in {self.folder}; {_LATER}")
 
     def _say_what_waits(self, then: str) -> None:
         if count := len(self._waiting):
             self._say(f"{counted(count, 'file')} of results not yet in the store: {then}")
-
-    def _wait_for_room(self, size_bytes: int) -> None:
-        said = False
-        with self._changed:
-            while not self._failure and self._bytes and self._bytes + size_bytes > self._limit_bytes:
-                if not said:
-                    said = True
-                    self._say(f"{self.folder} is full ({self._bytes / 2**20:.0f} MiB): waiting for the store")
-                self._changed.wait()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -195,6 +210,31 @@ def _upload(home: Store, folder: Path, key: str) -> None:
     path.unlink(missing_ok=True)
 
 
+def _write_through(path: Path, data: bytes) -> None:
+    """Content before its name: after a power cut a file system may have kept the name alone."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _set_aside(folder: Path, key: str, say: Say) -> bool:
+    """Whether the file is a segment that can't be read; it is given a name that no key has, and left there."""
+    path = folder / key
+    try:
+        if key.endswith(SEGMENT_SUFFIX):
+            decode_segment(path.read_bytes())
+    except OSError:
+        return False  # `_upload` says it.
+    except ValueError as error:
+        aside = path.with_name(f"{path.name}{UNFINISHED}damaged")
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(aside)
+        say(f"{aside}: {error}; its results are lost, and their cells are measured again")
+        return True
+    return False
+
+
 def _keys_in(folder: Path) -> Iterator[str]:
     """What lies there whole; a killed writer's litter has names that no key has."""
     for path in sorted(folder.rglob("*")):
@@ -217,7 +257,5 @@ def _left_behind(error: Exception, count: int, folder: Path) -> StoreError:
         if isinstance(error, AicsweepError)
         else (f"{type(error).__name__}: {error}", "")
     )
-    remedy = (
-        f"{remedy} {counted(count, 'file')} of results: {folder}; the next run on this host uploads them."
-    )
+    remedy = f"{remedy} {counted(count, 'file')} of results: {folder}; {_LATER}."
     return StoreError(message, remedy=remedy.strip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -9,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from runner import spool
-from runner.errors import BadInput, StoreError
-from runner.patience import pause_s
+from runner import process, spool
+from runner.errors import BadInput, Interrupted, StoreError
+from runner.result import SEGMENT_SUFFIX, encode_segment
 from runner.spool import Spool
 from runner.store import Store, open_store
 
@@ -57,26 +58,41 @@ def test_all_is_in_the_store_at_the_end_and_nothing_is_left_on_disk(home: Store)
     assert not some.folder.exists()
 
 
-def test_taking_over_waits_for_nothing_until_the_limit_and_then_for_room(
+def test_a_full_spool_takes_over_at_once_and_who_measures_waits_for_room(
     home: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """So what was measured is on disk whatever happens to who waits."""
     monkeypatch.setenv("AICSWEEP_SPOOL_MIB", "1")
-    gate, said, taken = Gate(monkeypatch), [], []
+    gate, said = Gate(monkeypatch), []
     with Spool(home, said.append) as some:
-
-        def fill() -> None:
-            for number in range(5):
-                some.keep(f"a/{number}", bytes(400_000))
-                taken.append(number)
-
-        filling = threading.Thread(target=fill)
-        filling.start()
+        some.keep("a/0", bytes(400_000))
+        some.wait_for_room()
+        assert not said
+        for number in range(1, 5):
+            some.keep(f"a/{number}", bytes(400_000))
+        assert some.is_full
+        assert [(some.folder / f"a/{number}").stat().st_size for number in range(5)] == [400_000] * 5
+        waiting = threading.Thread(target=some.wait_for_room)
+        waiting.start()
         eventually(lambda: bool(said))
-        assert taken == [0, 1]
         assert "is full" in said[0]
+        assert waiting.is_alive()
         gate.open.set()
-        filling.join(30)
+        waiting.join(30)
+        assert not waiting.is_alive()
     assert len(home.list("a")) == 5
+
+
+def test_who_waits_for_room_is_interrupted(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AICSWEEP_SPOOL_MIB", "0.1")
+    gate = Gate(monkeypatch)
+    with Spool(home, silent) as some:
+        some.keep("a", bytes(400_000))
+        process.stopping.set()
+        with pytest.raises(Interrupted):
+            some.wait_for_room()
+        gate.open.set()
+    assert home.exists("a")
 
 
 def test_one_that_is_larger_than_the_limit_goes_through_alone(
@@ -84,8 +100,10 @@ def test_one_that_is_larger_than_the_limit_goes_through_alone(
 ) -> None:
     monkeypatch.setenv("AICSWEEP_SPOOL_MIB", "0.1")
     with Spool(home, silent) as some:
-        some.keep("a/0", bytes(400_000))
-        some.keep("a/1", bytes(400_000))
+        for number in range(2):
+            some.keep(f"a/{number}", bytes(400_000))
+            some.wait_for_room()
+            assert home.exists(f"a/{number}")
     assert len(home.list("a")) == 2
 
 
@@ -161,15 +179,6 @@ def test_a_limit_that_is_none_is_bad_input(home: Store, text: str, monkeypatch: 
         Spool(home, silent)
 
 
-def test_pauses_grow_to_a_bound_and_are_no_shorter_than_the_store_says() -> None:
-    grown = [pause_s(tries, 0.0, 0.999) for tries in range(1, 200)]
-    assert grown == sorted(grown)
-    assert grown[0] < 0.21
-    assert 19 < grown[-1] <= 20
-    assert all(pause_s(tries, 30.0, dice) >= 30 for tries in (1, 50) for dice in (0.0, 0.9))
-    assert pause_s(1, 10_000.0, 0.9) < 140
-
-
 def test_what_comes_after_an_upload_failed_for_good_is_kept_on_disk_too(
     home: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,3 +192,41 @@ def test_what_comes_after_an_upload_failed_for_good_is_kept_on_disk_too(
     with pytest.raises(StoreError, match="2 files of results"):
         some.keep("results/p/00000/w-0", b"results")
     assert (some.folder / "results/p/00000/w-0").read_bytes() == b"results"
+
+
+def test_a_file_has_its_content_before_its_name(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the disk, for a power cut; what the disk got can only be seen by the calls."""
+    order: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        order.append(f"{os.fstat(descriptor).st_size} bytes are on the disk")
+        fsync(descriptor)
+
+    def named(path: Path, target: Path) -> Path:
+        order.append(f"{target.name} is their name")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", named)
+    with Spool(home, silent) as some:
+        some.keep("a", b"result")
+    assert order == ["6 bytes are on the disk", "a is their name"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"half a segm", encode_segment({}, [])[:-1]])
+def test_a_segment_that_nobody_could_read_is_set_aside_with_a_word(home: Store, damage: bytes) -> None:
+    """As a power cut left it; in the store it would be damage that no run mends."""
+    folder, whole = spool.folder_of(home), encode_segment({"writer": "w"}, [])
+    for name, data in (("w-0", damage), ("w-1", whole)):
+        (folder / "results/p").mkdir(parents=True, exist_ok=True)
+        (folder / f"results/p/{name}{SEGMENT_SUFFIX}").write_bytes(data)
+    said: list[str] = []
+    spool.adopt(home, said.append)
+    assert [entry.key for entry in home.list()] == [f"results/p/w-1{SEGMENT_SUFFIX}"]
+    (aside,) = [path for path in folder.rglob("*") if path.is_file()]
+    assert aside.read_bytes() == damage
+    assert str(aside) in said[-1]
+    assert "damaged segment" in said[-1]
+    spool.adopt(home, said.append)
+    assert len(said) == 2

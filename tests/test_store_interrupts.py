@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
+from runner.result import SEGMENT_SUFFIX, decode_segment
 from tests.s3_runs import SLOTS, Outage, Run, of_results
 
 
@@ -18,7 +20,7 @@ def test_interrupted_while_the_store_is_away(run: Run) -> None:
     program.wait_for("s more")
     program.signal(signal.SIGINT)
     said = run.end(program, code=130)
-    assert "the next run on this host uploads them" in said
+    assert "the next run that finds them there uploads them" in said
     assert [path for path in run.spooled if path.is_file()]
     run.proxy.script = lambda asked: None
     assert "that an earlier run left" in run.go()
@@ -37,4 +39,25 @@ def test_killed_while_the_store_is_away(run: Run) -> None:
     run.proxy.script = lambda asked: None
     said = run.go()
     assert f"{len(left)} file" in said
+    run.is_right()
+
+
+def test_interrupted_while_the_spool_is_full(run: Run) -> None:
+    """Twice, the second time while it still tries: measuring waits for room then, and all that was measured is on
+    disk by then."""
+    run.environment["AICSWEEP_SPOOL_MIB"] = "0.0001"
+    run.proxy.script = Outage(of_results, 10_000)
+    program = run.start()
+    program.wait_for("is full")
+    program.signal(signal.SIGINT)
+    program.wait_for("s more")
+    program.signal(signal.SIGINT)
+    said = run.end(program, code=130)
+    measured = max(int(number) for number in re.findall(rf"measure (\d+)/{SLOTS}", said))
+    kept = [
+        decode_segment(path.read_bytes()).rows for path in run.spooled if path.name.endswith(SEGMENT_SUFFIX)
+    ]
+    assert 0 < sum(kept) == measured < SLOTS
+    run.proxy.script = lambda asked: None
+    run.go()
     run.is_right()
