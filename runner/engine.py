@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -110,43 +110,54 @@ def _rounds(place: Workplace) -> Outcome:
             reused = sum(not plan.still_wanted(known.past[slot], rounds) for slot in slots)
         if not current.lots:
             break
-        lots = current.by_lot()
-        tasks = [task for some in lots.values() for task in some]
-        place.reporter.say(
-            f"round {number}: {counted(len(tasks), 'slot')} in {counted(len(lots), 'lot')},"
-            f" plan {current.digest[:12]}"
-        )
-        canary = {task.slot for lot in range(current.canary) for task in lots[lot]}
         # Not held while measuring: a million results are half a gigabyte.
         del known
-        began = time.monotonic()
-        tally = _in_turns(place, current, lots, canary)
-        took_s = (time.monotonic() - began) * len(place.devices)
-        place.reporter.say(f"devices were at work {tally.busy_s / took_s:.0%} of the round")
+        lots = current.by_lot()
+        tally = _round(place, number, current, lots)
         measured += tally.count(OK, INFEASIBLE, FAILED, MISSING)
         known = history(place)
         place = replace(place, devices=[d for d in place.devices if d not in tally.given_up])
-        for device, reason in tally.given_up.items():
-            place.reporter.say(
-                f"device {device.id} is given up, {devices.STRIKES} failures in a row: {reason}"
-            )
-        if tally.hopeless:
-            trouble = f"stopped, all {len(canary)} slots of the first lots failed: {tally.first_bad}"
-            exit_code = EXIT_SLOTS_FAILED
-            break
-        if not place.devices:
-            trouble, exit_code = "no device is left to measure on", EXIT_INFRASTRUCTURE
-            break
-        if not any(plan.still_wanted(known.past.get(task.slot), rounds) for task in tasks):
+        trouble, exit_code = _trouble(place, tally)
+        wanted = (
+            plan.still_wanted(known.past.get(task.slot), rounds) for some in lots.values() for task in some
+        )
+        if trouble or not any(wanted):
             break
     merged = merge_(place.home, current, known.results)
-    counts = merge.counts(merged.table)
-    not_done = counts[FAILED] + counts[INFEASIBLE] + counts[MISSING] + merge.count_wanted_again(merged.table)
-    if not exit_code and not_done:
-        exit_code = EXIT_SLOTS_FAILED
     return Outcome(
-        merged.table, merged.folder, merged.device_s, merged.overhead_s, current, measured, reused, trouble, exit_code
+        merged.table, merged.folder, merged.device_s, merged.overhead_s, current, measured, reused, trouble,
+        exit_code or _exit_code(merged.table),
     )  # fmt: skip
+
+
+def _round(place: Workplace, number: int, current: Plan, lots: Mapping[int, Sequence[Task]]) -> Tally:
+    """Build and measure what a round's plan wants, and say what is going on."""
+    say = place.reporter.say
+    slots = counted(sum(map(len, lots.values())), "slot")
+    say(f"round {number}: {slots} in {counted(len(lots), 'lot')}, plan {current.digest[:12]}")
+    began = time.monotonic()
+    tally = _in_turns(place, current, lots)
+    took_s = (time.monotonic() - began) * len(place.devices)
+    say(f"devices were at work {tally.busy_s / took_s:.0%} of the round")
+    for device, reason in tally.given_up.items():
+        say(f"device {device.id} is given up, {devices.STRIKES} failures in a row: {reason}")
+    return tally
+
+
+def _trouble(place: Workplace, tally: Tally) -> tuple[str, int]:
+    """Why a further round would be of no use, and the exit code; an empty text where it may be."""
+    if tally.hopeless:
+        failures = counted(tally.count(FAILED), "failure")
+        return f"stopped, nothing worked in the first lots ({failures}): {tally.first_bad}", EXIT_SLOTS_FAILED
+    if not place.devices:
+        return "no device is left to measure on", EXIT_INFRASTRUCTURE
+    return "", EXIT_OK
+
+
+def _exit_code(table: pa.Table) -> int:
+    counts = merge.counts(table)
+    not_done = counts[FAILED] + counts[INFEASIBLE] + counts[MISSING] + merge.count_wanted_again(table)
+    return EXIT_SLOTS_FAILED if not_done else EXIT_OK
 
 
 def history(place: Workplace) -> History:
@@ -167,12 +178,10 @@ def history(place: Workplace) -> History:
     return History(merge.past_of(results, again.epochs(requests.every)), requests.new, results)
 
 
-def _in_turns(
-    place: Workplace, current: Plan, lots: Mapping[int, Sequence[Task]], first: Iterable[str]
-) -> Tally:
-    """Everything at once, but for what earlier runs may have died with: that comes last, a slot at a time. `first`:
-    the slots of the canary."""
-    tally, canary = Tally(), Canary(first)
+def _in_turns(place: Workplace, current: Plan, lots: Mapping[int, Sequence[Task]]) -> Tally:
+    """Everything at once, but for what earlier runs may have died with: that comes last, a slot at a time."""
+    canary = Canary(task.slot for lot in range(current.canary) for task in lots[lot])
+    tally = Tally()
     for turn in in_turn(lots, place.attempt.seen):
         here = replace(place, devices=[d for d in place.devices if d not in tally.given_up])
         if tally.hopeless or not here.devices:
