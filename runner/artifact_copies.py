@@ -10,7 +10,7 @@ import threading
 import uuid
 from pathlib import Path
 
-from runner import transfer
+from runner import scratch, transfer
 from runner.artifact_records import FOLDER_DIGITS, Artifact, ArtifactFile, damaged
 from runner.errors import StoreError
 from runner.store import NotFound, Store
@@ -74,9 +74,11 @@ def _download(store: Store, artifact: Artifact, target: Path) -> None:
         else:
             _verified.update((target / name, file.sha256) for name, file in artifact.files.items())
     except OSError as error:
+        # Not the store's fault: in a cluster this node gets the strike.
         raise StoreError(
             f"can't keep an artefact in {target}: {os.strerror(error.errno or 0)}",
-            remedy="Free some space there, or name another cache folder.",
+            remedy="Make room there, or name another folder for the cache with XDG_CACHE_HOME.",
+            reason=scratch.DISK,
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

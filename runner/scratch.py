@@ -14,6 +14,8 @@ from pathlib import Path
 
 from runner.errors import Infrastructure
 
+# Why something is missing: this host's disk is full, or can't be written.
+DISK = "disk"
 _PREFIX = "aicsweep-scratch-"
 # A folder is made a moment before it is locked.
 _LITTER_AFTER_S = 60.0
@@ -43,7 +45,7 @@ def disk_error(where: str, why: str) -> Infrastructure:
     return Infrastructure(
         f"{where} can't be written: {why}",
         remedy="make room there, or set TMPDIR to a folder that is writable and has room",
-        reason="disk",
+        reason=DISK,
     )
 
 

@@ -51,14 +51,15 @@ def publish(
     facts: Mapping[str, Any] | None = None,
 ) -> str:
     """Write the table's files and make it the current one; returns its folder in the store. `facts` are
-    further fields of the manifest."""
+    further fields of the manifest. Raises Infrastructure where this host has no room for them, StoreError."""
     sweep = plan.header["sweep"]
     with scratch.temporary() as folder:
         parquet, csv = folder / "table.parquet", folder / "table.csv"
         text = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
-        pq.write_table(table, parquet, compression="zstd", use_dictionary=text, row_group_size=ROW_GROUP)
-        with csv.open("wb") as file:
-            write_csv(table, file)
+        with scratch.writing(folder):
+            pq.write_table(table, parquet, compression="zstd", use_dictionary=text, row_group_size=ROW_GROUP)
+            with csv.open("wb") as file:
+                write_csv(table, file)
         sha256 = digest_file(parquet)
         at = f"tables/{sha256[: keys.ID_HEX_DIGITS]}"
         made = {"table.parquet": sha256, "table.csv": digest_file(csv)}

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.store import PART_BYTES, Store
-from runner.store_errors import Where, translate
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -47,7 +46,8 @@ def get_many(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def download(store: Store, key: str, path: Path) -> None:
-    """Write an object of any size to the file `path`, whole or not at all. Raises NotFound."""
+    """Write an object of any size to the file `path`, whole or not at all. Raises NotFound, and OSError where it
+    can't be written."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,8 +55,6 @@ def download(store: Store, key: str, path: Path) -> None:
             for part in stream(store, key):
                 file.write(part)
         temporary.replace(path)
-    except OSError as error:
-        raise translate(error, "write", Where(str(path))) from error
     finally:
         temporary.unlink(missing_ok=True)
 

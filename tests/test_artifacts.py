@@ -294,7 +294,9 @@ def test_a_cache_that_cant_be_written_is_said(built: Path, tmp_path: Path) -> No
     (tmp_path / "cache").write_bytes(b"a file")
     with pytest.raises(StoreError, match="cache") as caught:
         fetch(store, artifact, tmp_path / "cache")
-    assert caught.value.remedy
+    assert "XDG_CACHE_HOME" in caught.value.remedy
+    # Not of the store.
+    assert caught.value.reason == "disk"
 
 
 _PUBLISH = """

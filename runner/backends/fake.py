@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 
-from runner import keys, process
+from runner import keys, process, scratch
 from runner.backends import Device, ExportReport, Measurement, Window, chosen
 from runner.backends.qaic.flags import PARAMETERS, PRECISIONS, capacity, compile_flags, estimate
 from runner.cells import Cell
@@ -58,7 +58,8 @@ class FakeExporter:
 
     def export(self, request: ExportRequest, folder: Path) -> ExportReport:
         _maybe_fail("export", request.content)
-        (folder / "model.onnx").write_bytes(keys.canonical({"fake": request.content}))
+        with scratch.writing(folder):
+            (folder / "model.onnx").write_bytes(keys.canonical({"fake": request.content}))
         return ExportReport(
             input_name="input", output_name="output", output_shape=(1, 1000), opset=request.opset,
             weights=request.weights, revision="fake", parameters=0, clipped_values=0, max_abs_error=None,
@@ -115,7 +116,8 @@ def open_bench(device: Device) -> Iterator[FakeBench]:
 
 def compile(cell: Cell, graph: Path, folder: Path) -> None:
     _maybe_fail("compile", _fields(cell))
-    (folder / "programqpc.bin").write_bytes(keys.canonical({"fake": compile_flags(cell)}))
+    with scratch.writing(folder):
+        (folder / "programqpc.bin").write_bytes(keys.canonical({"fake": compile_flags(cell)}))
 
 
 def _fields(cell: Cell) -> dict[str, Any]:

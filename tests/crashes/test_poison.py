@@ -89,7 +89,7 @@ def test_no_room_for_artefacts_of_a_bucket_is_said(runs: Runs, tmp_path: Path, s
     scene = Scene(runs, tmp_path / "scene", open_store(f"s3://{s3_bucket}"))
     assert scene.run(XDG_CACHE_HOME="/proc/nowhere") == 3
     words = "\n".join(scene.said("log"))
-    assert "can't write /proc/nowhere/aicsweep/artifacts" in words
+    assert "can't keep an artefact in /proc/nowhere/aicsweep/artifacts" in words
     assert "name another folder" in words
     assert "Traceback" not in words
     assert scene.run() == 0
