@@ -7,6 +7,7 @@ memory back, and a crash costs one model. This module and its callers never impo
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.metadata
 import importlib.util
 import multiprocessing
@@ -30,6 +31,8 @@ from runner.result import LOG_TAIL_BYTES
 # Raised by hand whenever the same packages would write another graph.
 EXPORTER_REVISION = "2"
 TIME_LIMIT_S = 900.0
+# Of files: this host has no room for them.
+_HOSTS_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 PACKAGES = ("torch", "torchvision", "transformers", "onnx")
 
 
@@ -69,6 +72,8 @@ class Workers:
             finally:
                 worker.kill()
                 worker.join()
+            if worker.exitcode == os.EX_IOERR:
+                raise scratch.disk_error(str(files), "the exporter could not leave its answer there")
             if not answer.exists():
                 raise _died(request, worker.exitcode or 0, _tail(log))
             tail = _tail(log)
@@ -107,17 +112,34 @@ def _work(request: ExportRequest, folder: Path, log: Path, answer: Path) -> None
         outcome = graph.write(request, folder)
     except AicsweepError as error:
         outcome = error
+    except OSError as error:
+        outcome = _of_files(request, error)
     except Exception as error:
         # torch and onnx raise whatever they like for a model they can't translate.
-        traceback.print_exc()
-        text = str(error).strip().splitlines()
-        outcome = PointFailed(
-            "export", "export-error", f"{request.source}: {text[0][:300] if text else type(error)}"
-        )
+        outcome = _export_error(request, error)
     sys.stderr.flush()
     part = answer.with_suffix(".part")
-    part.write_bytes(pickle.dumps(outcome))
-    part.rename(answer)
+    try:
+        part.write_bytes(pickle.dumps(outcome))
+        part.rename(answer)
+    except OSError:
+        # There is no room to say so.
+        os._exit(os.EX_IOERR)
+
+
+def _of_files(request: ExportRequest, error: OSError) -> AicsweepError:
+    """Of a host without room the model learns nothing: it is no verdict."""
+    if error.errno in _HOSTS_FAULT:
+        return scratch.disk_error(f"the graph of {request.source}", error.strerror or str(error))
+    return _export_error(request, error)
+
+
+def _export_error(request: ExportRequest, error: Exception) -> PointFailed:
+    traceback.print_exc()
+    text = str(error).strip().splitlines()
+    return PointFailed(
+        "export", "export-error", f"{request.source}: {text[0][:300] if text else type(error)}"
+    )
 
 
 def _died(request: ExportRequest, exit_code: int, log_tail: str) -> PointFailed:

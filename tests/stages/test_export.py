@@ -1,5 +1,6 @@
 """Exports for real, in workers: small models of several kinds."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -13,8 +14,8 @@ import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from runner import process
-from runner.errors import BadInput, Interrupted, PointFailed
+from runner import process, scratch
+from runner.errors import BadInput, Infrastructure, Interrupted, PointFailed
 from runner.keys import ExportRequest, digest_bytes
 from runner.stages import export
 
@@ -131,6 +132,30 @@ def test_a_worker_that_is_killed_costs_its_model_only(exporter, tmp_path):
     assert caught.value.reason == "killed"
     (tmp_path / "next").mkdir()
     assert exporter.export(request("torchvision:shufflenet_v2_x0_5", 64), tmp_path / "next").opset == 13
+
+
+def test_a_graph_that_there_is_no_room_for_is_no_verdict_on_its_model(exporter, tmp_path):
+    """Each write to /dev/full finds the disk full."""
+    (tmp_path / "model.onnx").symlink_to("/dev/full")
+    with pytest.raises(Infrastructure, match="No space left") as caught:
+        exporter.export(request("torchvision:shufflenet_v2_x0_5", 64), tmp_path)
+    assert caught.value.reason == "disk"
+    assert "TMPDIR" in caught.value.remedy
+
+
+def test_an_answer_that_there_is_no_room_for_is_no_verdict_on_its_model(exporter, tmp_path, monkeypatch):
+    made = scratch.temporary
+
+    @contextlib.contextmanager
+    def full():
+        with made() as files:
+            (files / "answer.part").symlink_to("/dev/full")
+            yield files
+
+    monkeypatch.setattr(scratch, "temporary", full)
+    with pytest.raises(Infrastructure, match="could not leave its answer") as caught:
+        exporter.export(request("torchvision:alexnet", 16), tmp_path)
+    assert caught.value.reason == "disk"
 
 
 def onnx_file(
