@@ -29,6 +29,7 @@ from runner.overlap import Board
 from runner.plan import Plan, Task
 from runner.result import FAILED, INFEASIBLE, MISSING, OK
 from runner.schedule import Schedule
+from runner.segments import Results
 from runner.store import Store
 from runner.stored import keep_plan, read_results, stored_plan
 from runner.suspects import in_turn, made_alone
@@ -47,7 +48,7 @@ class History:
 
     past: Mapping[str, plan.Past]
     asked: Sequence[again.Request]
-    results: merge.Results
+    results: Results
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def plan_round(place: Workplace, number: int, past: Mapping[str, plan.Past]) -> 
 def merge_(
     home: Store,
     current: Plan,
-    results: merge.Results | None = None,
+    results: Results | None = None,
     unreached: Mapping[str, str] | None = None,
 ) -> Merged:
     """Merge `results`, by default all that the store holds, into the table of `current` and make it the

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runner.merge import Results, Winners
+from runner.merge import Winners
 from runner.result import OK
+from runner.segments import Results
 
 
 def device_seconds(results: Results, best: Winners) -> Mapping[str, float]:

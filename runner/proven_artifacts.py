@@ -8,10 +8,11 @@ from typing import get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runner import artifacts, merge
+from runner import artifacts
 from runner.artifacts import Artifact, DamagedArtifact, Kind
 from runner.errors import counted
 from runner.proof import ALTERED, MISSING, Finding, Proof, digest_of
+from runner.segments import Results
 from runner.store import NotFound, Store
 from runner.workplace import Reporter
 
@@ -20,7 +21,7 @@ Checked = dict[tuple[Kind, str], tuple[Artifact | None, list[Finding]]]
 
 
 def check_artifacts(
-    root: Store, results: merge.Results, proof: Proof, reporter: Reporter, checked: Checked
+    root: Store, results: Results, proof: Proof, reporter: Reporter, checked: Checked
 ) -> None:
     """The artefacts that results name: there, whole, and of graphs the one that was measured."""
     wanted = list(named_artifacts(results.table))

@@ -11,6 +11,7 @@ from typing import Any
 
 from runner import ledger, merge, tables
 from runner.progress import duration
+from runner.segments import Results
 from runner.store import NotFound, Store
 from runner.stored import newest_plan, read_results
 from runner.table_records import CURRENT, DamagedTable, current_of, manifest_of
@@ -59,7 +60,7 @@ def of(root: Store, prefix: str) -> Standing:
     )  # fmt: skip
 
 
-def _published(home: Store, results: merge.Results) -> tuple[str, int, Mapping[str, str]]:
+def _published(home: Store, results: Results) -> tuple[str, int, Mapping[str, str]]:
     """Folder of the current table, how many segments it was not merged from, and why that is not known."""
     there = {*results.segments, *results.damaged}
     if not home.exists(CURRENT):

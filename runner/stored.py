@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from runner import keys, merge, plan, transfer
+from runner import keys, plan, transfer
 from runner.errors import BadInput, Problem, StoreError
 from runner.plan import Plan
 from runner.result import SEGMENT_BYTES, SEGMENT_SUFFIX
+from runner.segments import Results, parse_segments
 from runner.store import Listed, NotFound, Store, is_key, open_store
 
 # sweeps/<cluster>/<namespace>/<name>/<run>
@@ -70,7 +71,7 @@ def read_results(
     *,
     segments: Iterable[Listed] | None = None,
     seen: Callable[[str], object] = lambda key: None,
-) -> merge.Results:
+) -> Results:
     """All results of the sweep's run that the store holds: those below `folder`, or of these `segments`. `seen` is
     called with each segment's key once it was read."""
     segments = segments_in(home, folder) if segments is None else list(segments)
@@ -81,7 +82,7 @@ def read_results(
         if entry.size_bytes > SEGMENT_BYTES
     }
     wanted = [entry.key for entry in segments if entry.key not in refused]
-    read = merge.read_results(still_there(home, wanted, refused, seen))
+    read = parse_segments(still_there(home, wanted, refused, seen))
     return replace(read, damaged={**read.damaged, **refused})
 
 

@@ -21,6 +21,7 @@ from runner import keys, merge, scratch
 from runner.artifacts import digest_file
 from runner.errors import StoreError
 from runner.plan import Plan
+from runner.segments import Results
 from runner.store import Store
 from runner.table_records import (
     CURRENT,
@@ -46,7 +47,7 @@ Merged = Mapping[str, tuple[bytes | None, str | None]]
 def publish(
     home: Store,
     plan: Plan,
-    results: merge.Results,
+    results: Results,
     table: pa.Table,
     facts: Mapping[str, Any] | None = None,
 ) -> str:
@@ -87,7 +88,7 @@ def publish(
     return at
 
 
-def encode_segments(results: merge.Results) -> bytes:
+def encode_segments(results: Results) -> bytes:
     """Parquet with a row for each segment that was read: key, SHA-256, and why it was left out (null: it was
     not). Of a segment that was not even read the digest is null. A million cells have 20,000 of them."""
     known = sorted(results.digests.keys() | results.damaged.keys())

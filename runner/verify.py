@@ -19,6 +19,7 @@ from runner.errors import BadInput, StoreError, counted
 from runner.plan import Plan
 from runner.proof import ALTERED, DAMAGED, DIFFERS, MISSING, UNMERGED, UNPROVEN, Proof, digest_of
 from runner.proven_artifacts import Checked, check_artifacts
+from runner.segments import Results
 from runner.store import Listed, NotFound, Store
 from runner.stored import plans_of, read_results, segments_in, stored_plan
 from runner.table_records import (
@@ -98,7 +99,7 @@ def _segments_of(
 
 def _results(
     home: Store, segments: Sequence[Listed], listed: tables.Merged, proof: Proof, reporter: Reporter
-) -> merge.Results:
+) -> Results:
     """The results that the table was merged from, each segment held to its digest."""
     there = {entry.key for entry in segments}
     proof.segments = len(there)
@@ -129,7 +130,7 @@ def _table(
     home: Store,
     at: str,
     manifest: TableManifest,
-    results: merge.Results,
+    results: Results,
     proof: Proof,
     reporter: Reporter,
 ) -> None:

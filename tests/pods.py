@@ -17,8 +17,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner import engine, merge, tables
+from runner import engine, tables
 from runner.plan import Plan, key, read_plan
+from runner.segments import Results
 from runner.store import open_store
 
 PREFIX = "sweeps/test/bench/sample/1"
@@ -191,7 +192,7 @@ class Cluster:
     def table(self) -> pa.Table:
         return tables.read_current(self.home)[0]
 
-    def results(self) -> merge.Results:
+    def results(self) -> Results:
         return engine.read_results(self.home)
 
 

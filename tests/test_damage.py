@@ -14,6 +14,7 @@ import zstandard
 from runner import engine, measure, merge
 from runner.errors import StoreError
 from runner.result import encode_segment
+from runner.segments import parse_segments
 from runner.store import Listed, Store
 from runner.verify import verify
 from tests.samples import Silent, place, sweep
@@ -63,7 +64,7 @@ def test_what_a_damaged_segment_held_is_measured_again(
     at: engine.Workplace, calm: list[dict[str, object]], tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     segment = key_of(at.home, "results/")
-    held = merge.read_results([("x", at.home.get(segment))]).table.num_rows
+    held = parse_segments([("x", at.home.get(segment))]).table.num_rows
     at.home.put(segment, damage(at.home.get(segment)))
     again = go_on(tmp_path)
     assert again.measured == held

@@ -1,6 +1,7 @@
 import pytest
 
 from runner import merge
+from runner.segments import parse_segments
 from runner.tables import to_frame
 from runner.views import default_view
 from tests.test_merge import ok, segment
@@ -21,7 +22,7 @@ def compared(throughputs, ci95=1.0, targets=CARDS):
         )
         for task, throughput in zip(made.tasks(), throughputs, strict=True)
     ]
-    table = merge.merge(made, merge.read_results([("a", segment(*results))]))
+    table = merge.merge(made, parse_segments([("a", segment(*results))]))
     return {row["target"]: row for row in table.to_pylist()}
 
 
@@ -44,9 +45,9 @@ def test_slow_is_below_95_percent_and_beyond_both_intervals(slow, ci95, warned):
 
 def test_a_fleet_is_shown_with_its_targets():
     made = planned(models=["resnet50"], targets=CARDS)
-    shown = default_view(to_frame(merge.merge(made, merge.read_results([]))))
+    shown = default_view(to_frame(merge.merge(made, parse_segments([]))))
     assert set(shown["target"]) == set(CARDS)
-    alone = default_view(to_frame(merge.merge(planned(), merge.read_results([]))))
+    alone = default_view(to_frame(merge.merge(planned(), parse_segments([]))))
     assert "target" not in alone.columns
 
 

@@ -1,11 +1,12 @@
 import pytest
 
 from runner import ledger, merge
+from runner.segments import parse_segments
 from tests.test_merge import ok, segment
 
 
 def seconds(*results):
-    found = merge.read_results([("a", segment(*results))])
+    found = parse_segments([("a", segment(*results))])
     return ledger.device_seconds(found, merge.winners(found))
 
 
@@ -40,7 +41,7 @@ def test_nothing_used():
 
 
 def test_what_the_overhead_was():
-    results = merge.read_results(
+    results = parse_segments(
         [
             (
                 "a",

@@ -1,12 +1,11 @@
 import pyarrow as pa
-import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner import merge, result
 from runner.plan import Past, still_wanted
 from runner.result import Result
+from runner.segments import parse_segments
 from tests.test_plan import planned
 
 HEADER = {"plan": "p", "lot": 0, "round": 1, "writer": "w"}
@@ -19,71 +18,6 @@ def segment(*results: Result, **header) -> bytes:
 def ok(slot: str, throughput: float = 1.0, **more) -> Result:
     values = {"epoch": 0, "status": "ok", "started_at": "2026-01-01", "device_s": 1.0, **more}
     return Result(slot=slot, throughput_images_s=throughput, latency_p95_s=1 / throughput, **values)
-
-
-def test_a_segment_comes_back_as_it_was():
-    results = merge.read_results([("a", segment(ok("s", 2.5), ok("t"), tools={"x": "1"}))])
-    rows = results.table.to_pylist()
-    assert [(r["slot"], r["throughput_images_s"]) for r in rows] == [("s", 2.5), ("t", 1.0)]
-    assert results.header("round", [1, 0, None]).to_pylist() == [1, 1, None]
-    assert results.header("tools", [1]).to_pylist() == ['{"x":"1"}']
-
-
-def test_a_damaged_segment_is_named_and_the_others_count():
-    whole = segment(ok("s"))
-    results = merge.read_results(
-        [("cut", whole[:-9]), ("good", whole), ("empty", b""), ("flipped", whole[:20] + b"\xff" + whole[21:])]
-    )
-    assert results.segments == ("good",)
-    assert set(results.damaged) == {"cut", "empty", "flipped"}
-
-
-def tampered(change) -> bytes:
-    """A segment that decompresses well and does not hold what it should."""
-    text = zstandard.ZstdDecompressor().decompress(segment(ok("s"), ok("t")))
-    return zstandard.ZstdCompressor().compress(change(text))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda text: text.replace(b'"ok"', b'"ok","ok"'),
-        lambda text: text + text.splitlines(keepends=True)[-1],
-        lambda text: text.replace(b'"rows":2', b'"rows":"2"'),
-        lambda text: text.replace(b'"schema":1', b'"schema":2'),
-        lambda text: text.replace(b",0,", b",zero,"),
-        lambda text: text[: text.index(b"\n")],
-        lambda text: b"",
-    ],
-)
-def test_a_segment_of_nonsense_is_named_and_its_neighbours_count(change):
-    whole = segment(ok("u"))
-    results = merge.read_results([("before", whole), ("bad", tampered(change)), ("after", whole)])
-    assert results.segments == ("before", "after")
-    assert set(results.damaged) == {"bad"}
-    assert results.table["slot"].to_pylist() == ["u", "u"]
-    assert results.table["segment"].to_pylist() == [0, 1]
-
-
-def test_segments_of_another_version_have_fewer_or_more_columns():
-    def renamed(text: bytes) -> bytes:
-        return text.replace(b'"warnings"', b'"of_the_future"')
-
-    results = merge.read_results(
-        [("now", segment(ok("s"))), ("other", tampered(renamed)), ("again", segment(ok("u")))]
-    )
-    assert results.damaged == {}
-    assert results.table["slot"].to_pylist() == ["s", "s", "t", "u"]
-    assert results.table["warnings"].to_pylist() == ["", None, None, ""]
-
-
-def test_many_small_segments_are_parsed_in_several_goes(monkeypatch):
-    monkeypatch.setattr(merge, "PARSE_BYTES", 1000)
-    parts = [(f"{n}", segment(ok(f"s{n}", device=f"d{n % 3}"), lot=n)) for n in range(30)]
-    results = merge.read_results(parts)
-    assert results.table["slot"].to_pylist() == [f"s{n}" for n in range(30)]
-    assert results.table["device"].to_pylist() == [f"d{n % 3}" for n in range(30)]
-    assert results.header("lot", list(range(30))).to_pylist() == list(range(30))
 
 
 verdicts = st.sampled_from(["ok", "infeasible", "failed", "missing", "of the future"])
@@ -133,7 +67,7 @@ def test_the_winner_follows_the_rule_whatever_the_order(listed, random):
     wanted = {slot: [row for row in results if row["slot"] == slot] for slot in "abc"}
     best = {slot: min(rivals, key=by_rule) for slot, rivals in wanted.items() if rivals}
     for order in (parts, random.sample(parts, len(parts))):
-        found = merge.read_results(order)
+        found = parse_segments(order)
         won = merge.winners(found)
         throughput = found.table["throughput_images_s"].take(won.rows).to_pylist()
         assert dict(zip(won.slots.to_pylist(), throughput, strict=True)) == {
@@ -148,7 +82,7 @@ def test_every_wanted_slot_has_a_row_with_its_status():
     made = planned(grid={"cores": [1, 7], "instances": [1, 4]})
     slots = [t.slot for t in made.tasks()]
     data = segment(ok(slots[0], 10.0), ok(slots[1], status="failed", reason="time-limit", stage="run"))
-    table = merge.merge(made, merge.read_results([("a", data)]))
+    table = merge.merge(made, parse_segments([("a", data)]))
     assert table.num_rows == made.table.num_rows
     assert merge.counts(table) == {"ok": 1, "failed": 1, "infeasible": 0, "unfit": 2, "missing": 4}
     unfit = [r["message"] for r in table.to_pylist() if r["status"] == "unfit"]
@@ -162,7 +96,7 @@ def test_each_row_has_the_result_of_its_own_slot_and_what_its_segment_says():
         (f"{n}", segment(ok(slot, n + 1.0, device=f"d{n}"), lot=n, writer=f"w{n}", host=f"h{n % 2}"))
         for n, slot in enumerate(slots[:-1])
     ]
-    table = merge.merge(made, merge.read_results(reversed(parts)))
+    table = merge.merge(made, parse_segments(reversed(parts)))
     assert table["slot"].to_pylist() == made.table.sort_by("row")["slot"].to_pylist()
     number = {slot: n for n, slot in enumerate(slots[:-1])}
     for row in table.to_pylist():
@@ -177,7 +111,7 @@ def test_each_row_has_the_result_of_its_own_slot_and_what_its_segment_says():
 
 def test_nothing_measured_yet():
     made = planned()
-    table = merge.merge(made, merge.read_results([]))
+    table = merge.merge(made, parse_segments([]))
     assert set(table["status"].to_pylist()) == {"missing"}
     assert isinstance(table, pa.Table)
 
@@ -192,7 +126,7 @@ def test_what_another_round_would_measure_is_counted_slot_by_slot(data):
         for task in made.tasks()
         for _ in range(data.draw(st.integers(0, 4)))
     ]
-    found = merge.read_results([(f"{n}", segment(one, writer=f"w{n}")) for n, one in enumerate(results)])
+    found = parse_segments([(f"{n}", segment(one, writer=f"w{n}")) for n, one in enumerate(results)])
     past = merge.past_of(found)
     wanted = {task.slot: task.target for task in made.tasks() if still_wanted(past.get(task.slot), rounds=3)}
     assert merge.count_wanted(made, found) == len(wanted)
@@ -200,7 +134,7 @@ def test_what_another_round_would_measure_is_counted_slot_by_slot(data):
 
 
 def test_only_results_since_the_epoch_a_slot_is_wanted_in_count_as_tries():
-    results = merge.read_results(
+    results = parse_segments(
         [("a", segment(*(ok("s", epoch=epoch) for epoch in (0, 0, 1, 2)), ok("t", status="failed")))]
     )
     assert merge.past_of(results) == {"s": Past("ok", 4), "t": Past("failed", 1)}
@@ -220,7 +154,7 @@ def test_a_row_that_waits_for_a_new_result_keeps_its_warnings():
         ok(slots[2], epoch=1),
         ok(slots[2], epoch=2, status="missing"),
     )
-    table = merge.merge(made, merge.read_results([("a", data)]))
+    table = merge.merge(made, parse_segments([("a", data)]))
     rows = {row["slot"]: row for row in table.to_pylist()}
     assert [(rows[slot]["epoch"], rows[slot]["warnings"], rows[slot]["status"]) for slot in slots] == [
         (0, "hot; wanted-again", "ok"), (2, "", "ok"), (1, "wanted-again", "ok"),

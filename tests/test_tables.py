@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from runner import keys, merge, tables
+from runner.segments import parse_segments
 from runner.store import open_store
 from tests.test_merge import ok, segment
 from tests.test_plan import planned
@@ -12,7 +13,7 @@ from tests.test_plan import planned
 
 def published(tmp_path, count=None):
     made = planned()
-    results = merge.read_results(
+    results = parse_segments(
         [
             (f"{n}", segment(ok(task.slot, n + 1.0, device=f"d{n}")))
             for n, task in enumerate(made.tasks()[:count])

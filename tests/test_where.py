@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from runner import condition, merge
 from runner.errors import BadInput
+from runner.segments import parse_segments
 from runner.where import checked, rows_where
 from tests.test_merge import ok, segment
 from tests.test_plan import planned
@@ -162,7 +163,7 @@ def test_the_share_of_an_interval_is_a_column() -> None:
         ok(slots[1], 100.0, throughput_ci95_images_s=2.1, latency_p95_ci95_s=0.0001),
         ok(slots[2], 100.0, warnings="littles-law 2.00", latency_p95_ci95_s=0.01),
     ]
-    table = merge.merge(made, merge.read_results([("a", segment(*results))]))
+    table = merge.merge(made, parse_segments([("a", segment(*results))]))
 
     def found(text: str) -> set[str]:
         return set(rows_where(table, text)["slot"].to_pylist())
@@ -174,7 +175,7 @@ def test_the_share_of_an_interval_is_a_column() -> None:
 
 def test_columns_of_the_table_are_known_without_one() -> None:
     made = planned()
-    table = merge.merge(made, merge.read_results([]))
+    table = merge.merge(made, parse_segments([]))
     assert sorted(merge.TABLE_COLUMNS) == sorted(table.column_names)
     checked("warnings or ci > 2%", merge.TABLE_COLUMNS)
     with pytest.raises(BadInput, match="throughput_images_s"):
