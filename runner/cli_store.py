@@ -150,7 +150,10 @@ def gc(store: str, yes: bool, limit_s: float, output: str) -> None:
     for why in found.blind:
         click.echo(f"no artefact is removed, as what refers to it can't be read: {why}", err=True)
     done = "removed" if yes else "could be removed (--yes does it)"
-    click.echo(f"{root.url}: {len(garbage):,} things, {total / 1e6:,.1f} MB {done}")
+    what = (
+        f"{counted(len(garbage), 'thing')}, {total / 1e6:,.1f} MB {done}" if garbage else "nothing to remove"
+    )
+    click.echo(f"{root.url}: {what}")
 
 
 def _found(path: str, name: str | None) -> tuple[Store, list[str]]:

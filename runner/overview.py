@@ -8,6 +8,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runner.errors import counted
 from runner.plan import Plan
 from runner.planfile import can_run, in_a_lot
 from runner.progress import duration
@@ -58,10 +59,10 @@ def _rows_beside(plan: Plan) -> int:
 def _unfit(plan: Plan) -> list[dict[str, Any]]:
     """Distinct points that can't run, by model and reason."""
     unfit = plan.columns("model", "unfit", "cell", where=lambda rows: pc.invert(can_run(rows)))
-    counted = unfit.group_by(["model", "unfit"], use_threads=False).aggregate([("cell", "count_distinct")])
+    found = unfit.group_by(["model", "unfit"], use_threads=False).aggregate([("cell", "count_distinct")])
     return [
         {"model": row["model"], "points": row["cell_count_distinct"], "reason": row["unfit"]}
-        for row in counted.to_pylist()
+        for row in found.to_pylist()
     ]
 
 
@@ -76,7 +77,7 @@ def as_text(summary: dict[str, Any]) -> str:
         f"{sweep['name']} (run {sweep['run']}, backend {summary['backend']})",
         f"  models    {summary['models']}",
         f"  cells     {summary['cells']}  in {summary['rows']} rows of the table",
-        f"  slots     {summary['slots']}  in {summary['lots']} lots",
+        f"  slots     {summary['slots']}  in {counted(summary['lots'], 'lot')}",
         f"  exports   {summary['exports']}",
         f"  binaries  {summary['binaries'] or '-'}"
         + (f"  about {duration(summary['compile_s'])} of compiling" if summary["binaries"] else ""),

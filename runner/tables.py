@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from runner import keys, merge, scratch
 from runner.artifacts import digest_file
-from runner.errors import StoreError
+from runner.errors import BadInput, Problem
 from runner.plan import Plan
 from runner.segments import Results
 from runner.store import Store
@@ -139,12 +139,14 @@ def merged_segments(home: Store, at: str, manifest: TableManifest) -> Merged:
 
 def links(home: Store, seconds: int) -> list[str]:
     """URLs of the current table's files that anybody may read for so long, or until our own credentials expire.
-    Raises NotFound where there is no table, StoreError where the store is no bucket."""
+    Raises NotFound where there is no table, BadInput where the store is no bucket."""
     at = current_of(home).table
     found = [home.link(f"{at}/{name}", seconds) for name in ("table.csv", "table.parquet")]
     urls = [url for url in found if url is not None]
     if not urls:
-        raise StoreError(f"{home.url} has no links: it is not on S3", remedy="Copy table.csv from there.")
+        raise BadInput(
+            [Problem("--link", f"{home.url} has no links: it is not on S3", "copy table.csv from there")]
+        )
     return urls
 
 

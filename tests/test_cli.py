@@ -293,5 +293,7 @@ def test_gc_lists_and_with_yes_removes_what_no_sweep_refers_to(folder):
         aicsweep("gc", "aicsweep-results", "--older-than", "0m", "--yes", "-o", "json", cwd=folder).stdout
     )
     assert {item["kind"] for item in done["garbage"]} == {"artefact"}
+    again = aicsweep("gc", "aicsweep-results", "--older-than", "0m", cwd=folder)
+    assert "nothing to remove" in again.stdout
     assert not list((folder / "aicsweep-results").rglob("model.onnx"))
     assert aicsweep("gc", "aicsweep-results", "--older-than", "soon", cwd=folder).returncode == 2

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from runner import cli, engine
-from runner.errors import StoreError
+from runner.errors import BadInput
 from runner.store import open_store
 from tests.samples import place, sweep
 
@@ -31,7 +31,7 @@ def test_links_to_the_table_on_s3_can_be_read_by_anybody(
 
 def test_a_folder_has_no_links(tmp_path: Path) -> None:
     engine.run(place(tmp_path, sweep(grid={"cores": [1]})))
-    with pytest.raises(StoreError, match="has no links"):
+    with pytest.raises(BadInput, match="has no links"):
         cli.cli(["table", str(tmp_path / "store"), "--link"], standalone_mode=False)
 
 
