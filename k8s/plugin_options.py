@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from runner.command_line import Duration
+from runner.command_line import CENTURY, Duration
 from runner.errors import AicsweepError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ sweep_name = click.argument("name", shell_complete=complete)
 timeout_option = click.option(
     "--timeout",
     "limit_s",
-    type=Duration(plain=True),
+    type=Duration("1ms", CENTURY, plain=True),
     default="2m",
     show_default=True,
     help="Of a pod that is started: 90s, 2m.",

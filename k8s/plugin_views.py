@@ -17,7 +17,7 @@ from k8s.plugin_options import (
     via_option,
 )
 from runner.cli_table import print_table, table_options
-from runner.command_line import Duration
+from runner.command_line import CENTURY, Duration
 
 if TYPE_CHECKING:
     from k8s.access import Access
@@ -123,7 +123,7 @@ def logs(
 @click.option(
     "--timeout",
     "limit_s",
-    type=Duration(plain=True),
+    type=Duration("1ms", CENTURY, plain=True),
     default="24h",
     show_default=True,
     help="Such as 90s, 30m, 24h.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.command_line import Duration
+from runner.command_line import CENTURY, Duration
 from runner.errors import EXIT_OK, EXIT_SLOTS_FAILED, StoreError, counted
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def status(path: str, sweep: str | None, output: str) -> None:
 @click.option(
     "--older-than",
     "limit_s",
-    type=Duration("0s"),
+    type=Duration("0s", CENTURY),
     default="1d",
     show_default=True,
     metavar="AGE",

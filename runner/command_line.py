@@ -14,6 +14,9 @@ from runner.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, AicsweepError
 EXIT_CODES = """\b
 Exit codes: 0 every slot ok, 1 some slots failed, 2 bad input, 3 store, host or device, 130 interrupted."""
 
+# A bound where any will do: nothing here lasts as long, and a time of 3,000,000 d is no date any more.
+CENTURY = "36500d"
+
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _PART = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(_UNITS_S)})")
 
@@ -24,7 +27,7 @@ class Duration(click.ParamType[float]):
 
     name = "time"
 
-    def __init__(self, least: str = "1ms", most: str = "", *, plain: bool = False) -> None:
+    def __init__(self, least: str, most: str, *, plain: bool = False) -> None:
         self._least, self._most, self._plain = least, most, plain
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -32,9 +35,8 @@ class Duration(click.ParamType[float]):
         if not re.fullmatch(rf"(?:{_PART.pattern})+", text):
             self.fail(f"{value!r} is no time such as 90s, 30m, 24h or 7d", param, ctx)
         found_s = _seconds(text)
-        if found_s < _seconds(self._least) or (self._most and found_s > _seconds(self._most)):
-            most = f" and at most {self._most}" if self._most else ""
-            self.fail(f"{value!r} must be at least {self._least}{most}", param, ctx)
+        if not _seconds(self._least) <= found_s <= _seconds(self._most):
+            self.fail(f"{value!r} must be at least {self._least} and at most {self._most}", param, ctx)
         return found_s
 
 
