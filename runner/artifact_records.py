@@ -29,6 +29,10 @@ class DamagedArtifact(StoreError):
     """An artefact's record or file is not what it should be; it is not used."""
 
 
+class NewerArtifact(DamagedArtifact):
+    """Its record is of a newer aicsweep: no fault of its own, and no use here."""
+
+
 @dataclass(frozen=True)
 class ArtifactFile:
     """One file of an artefact; `object_key` is where the store has it."""
@@ -133,16 +137,16 @@ def artifact_of(manifest: Manifest) -> Artifact:
 
 
 def parse(record: type[_AnyRecord], store: Store, object_key: str, data: bytes) -> _AnyRecord:
-    """A record read strictly: what isn't understood is not used."""
+    """A record read strictly: what isn't understood is not used. Raises DamagedArtifact."""
     try:
         content = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise damaged(store, object_key, "is not JSON") from error
     schema = content.get("schema_number") if isinstance(content, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
-        raise StoreError(
+        raise NewerArtifact(
             f"{store.url}/{object_key} has schema {schema}; this aicsweep reads up to {SCHEMA}",
-            remedy="Use a newer aicsweep.",
+            remedy="It is not used here. Use the newer aicsweep, in a cluster the image, that made it.",
         )
     try:
         parsed = record.model_validate(content)

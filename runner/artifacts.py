@@ -87,7 +87,7 @@ def publish(
 def find(store: Store, kind: Kind, key: str) -> Artifact | None:
     """The artefact of that key, of which only the manifest is read; None if there is none.
 
-    Raises StoreError for a damaged manifest or one of a newer aicsweep.
+    Raises DamagedArtifact, NewerArtifact where the manifest is a newer aicsweep's.
     """
     where = manifest_key(kind, key)
     try:

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runner import artifacts
-from runner.artifacts import Artifact, DamagedArtifact, Kind
+from runner.artifact_records import Artifact, DamagedArtifact, Kind, NewerArtifact
 from runner.errors import counted
-from runner.proof import ALTERED, MISSING, Finding, Proof, digest_of
+from runner.proof import ALTERED, MISSING, UNPROVEN, Finding, Proof, digest_of
 from runner.segments import Results
 from runner.store import NotFound, Store
 from runner.workplace import Reporter
@@ -53,6 +53,8 @@ def _artifact(root: Store, kind: Kind, key: str) -> tuple[Artifact | None, list[
     where = f"artifacts/{kind}/{key}/manifest.json"
     try:
         found = artifacts.find(root, kind, key)
+    except NewerArtifact as error:
+        return None, [Finding(UNPROVEN, where, error.message)]
     except DamagedArtifact as error:
         return None, [Finding(ALTERED, where, error.message)]
     if found is None:

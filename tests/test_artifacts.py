@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from runner import artifact_copies
+from runner.artifact_records import DamagedArtifact
 from runner.artifacts import Artifact, fetch, find, find_infeasible, publish, record_infeasible
 from runner.errors import StoreError
 from runner.keys import canonical, digest_bytes
@@ -205,7 +206,7 @@ def test_a_manifest_of_a_newer_aicsweep_says_what_to_do(store: Store, built: Pat
     publish(store, "export", KEY, built, {})
     newer = manifest_of(store) | {"schema_number": 2, "compression": "zstd"}
     store.put(f"artifacts/export/{KEY}/manifest.json", json.dumps(newer).encode())
-    with pytest.raises(StoreError, match="has schema 2; this aicsweep reads up to 1") as caught:
+    with pytest.raises(DamagedArtifact, match="has schema 2; this aicsweep reads up to 1") as caught:
         find(store, "export", KEY)
     assert "newer aicsweep" in caught.value.remedy
 

@@ -175,11 +175,11 @@ def test_half_made_artefacts_and_rivals_go_and_the_artefact_stays(tmp_path: Path
     assert artifacts.find_infeasible(at.root, "binary", "eeee")
 
 
-@pytest.mark.parametrize("data", [b"{", b"{}", b"\xff"])
+@pytest.mark.parametrize("data", [b"{", b"{}", b"\xff", b'{"schema_number": 2}'])
 def test_of_an_artefact_whose_manifest_cant_be_understood_nothing_is_removed(
     tmp_path: Path, data: bytes
 ) -> None:
-    """Which files are its own is not known; it may be mended by hand."""
+    """Which files are its own is not known; it may be mended by hand, or be another version's."""
     at = run(tmp_path, models=["resnet50"])
     for manifest in [key for key in keys(at.root) if key.endswith("manifest.json") and "artifacts/" in key]:
         at.root.put(manifest, data)

@@ -128,10 +128,12 @@ def test_whatever_is_cut_short_or_gone_is_named(root: Store, part: str, kind: st
 
 
 @pytest.mark.parametrize("part", ["artifacts/export/", "artifacts/binary/"])
-def test_a_manifest_of_an_artefact_cut_short_or_gone(root: Store, part: str) -> None:
+def test_a_manifest_of_an_artefact_cut_short_gone_or_of_a_newer_aicsweep(root: Store, part: str) -> None:
     key = next(e.key for e in root.list() if e.key.startswith(part) and e.key.endswith("manifest.json"))
     root.put(key, b"{")
     assert said(root) == {("altered", key)}
+    root.put(key, b'{"schema_number": 2}')
+    assert said(root) == {("unproven", key)}
     remove(root, key)
     assert said(root) == {("missing", key)}
 
