@@ -177,7 +177,7 @@ def table(
     """
     from runner import tables
 
-    home = _home(path, sweep)
+    home = _home(path, sweep, published=True)
     if link:
         for url in tables.links(home, int(link)):
             click.echo(url)
@@ -190,7 +190,7 @@ def table(
 @click.argument("path")
 @click.option("--sweep", metavar="NAME", help="Which one, where PATH holds several.")
 def merge_command(path: str, sweep: str | None) -> None:
-    """Merge the results in the store anew into the table of the newest plan."""
+    """Merge the results in the store anew into the table of the newest plan, also where no table is yet."""
     from contextlib import suppress
 
     from runner import engine, merge
@@ -198,14 +198,11 @@ def merge_command(path: str, sweep: str | None) -> None:
     from runner.stored import newest_plan
     from runner.table_records import DamagedTable, current_of, manifest_of
 
-    home = _home(path, sweep)
-    wanted, unreached = None, None
+    home, unreached = _home(path, sweep, published=False), None
     # What is damaged of the old table is what people merge anew for.
     with suppress(DamagedTable, NotFound):
-        current = current_of(home)
-        wanted = engine.stored_plan(home, current.plan)
-        unreached = manifest_of(home, current.table).unreached
-    merged = engine.merge_(home, wanted or newest_plan(home), unreached=unreached)
+        unreached = manifest_of(home, current_of(home).table).unreached
+    merged = engine.merge_(home, newest_plan(home), unreached=unreached)
     click.echo(f"{merge.counts(merged.table)}\ntable: {home.url}/{merged.folder}/")
 
 
@@ -267,18 +264,20 @@ def _made_plan(sweep: Sweep) -> Any:
     return made
 
 
-def _home(path: str, name: str | None) -> Store:
+def _home(path: str, name: str | None, *, published: bool) -> Store:
+    """Folder of the one sweep that is meant; if `published`, of those that have a table."""
     from runner.stored import located
     from runner.table_records import CURRENT
 
     root, found = located(path)
     homes = {at: root.at(at) if at else root for at in found if name is None or name in at.split("/")}
-    wanted = [at for at, home in homes.items() if home.exists(CURRENT)]
+    wanted = [at for at, home in homes.items() if not published or home.exists(CURRENT)]
     if len(wanted) == 1:
         return homes[wanted[0]]
     if not wanted:
         raise StoreError(
-            f"no table in {path}", remedy="`aicsweep run FILE` makes one; `--store` must be the same"
+            f"no {'table' if published else 'sweep'} in {path}",
+            remedy="`aicsweep run FILE` makes one; `--store` must be the same",
         )
     listed = "\n  ".join(wanted)
     raise click.UsageError(

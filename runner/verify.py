@@ -46,7 +46,7 @@ def verify(root: Store, prefix: str, reporter: Reporter, checked: Checked | None
     proof, home = Proof(prefix), root.at(prefix) if prefix else root
     _plans(home, proof, reporter)
     current = _record(
-        proof, CURRENT, lambda: current_of(home), "the sweep's table was never merged, or somebody deleted it"
+        proof, CURRENT, lambda: current_of(home), f"never merged, or somebody deleted it: {_MERGE}"
     )
     at = current.table if current else ""
     manifest = _record(proof, manifest_key(at), lambda: manifest_of(home, at), _MERGE) if at else None

@@ -283,6 +283,36 @@ def test_verify_proves_a_table_and_names_the_segment_that_was_altered(folder):
     assert (gone.returncode, "Traceback" in gone.stderr) == (3, False)
 
 
+def test_merge_makes_the_table_that_was_deleted(folder):
+    assert aicsweep("run", "small.yaml", cwd=folder).returncode == 0
+    (current,) = (folder / "aicsweep-results").rglob("current.json")
+    before = current.read_bytes()
+    current.unlink()
+    said = aicsweep("verify", "aicsweep-results", cwd=folder).stdout
+    assert "`aicsweep merge` makes the table anew" in said
+    gone = aicsweep("table", "aicsweep-results", cwd=folder)
+    assert (gone.returncode, "no table in" in gone.stderr) == (3, True)
+    done = aicsweep("merge", "aicsweep-results", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(current.read_bytes()) == json.loads(before)
+    nowhere = aicsweep("merge", "nowhere", cwd=folder)
+    assert (nowhere.returncode, "no sweep in nowhere" in nowhere.stderr) == (3, True)
+
+
+def test_merge_is_of_the_newest_plan_also_where_the_table_is_of_an_older_one(folder):
+    """A run of the edited file that was killed before it merged."""
+    assert aicsweep("run", "small.yaml", cwd=folder).returncode == 0
+    (current,) = (folder / "aicsweep-results").rglob("current.json")
+    older = current.read_bytes()
+    (folder / "small.yaml").write_text(SMALL.replace("[1, 2, 7]", "[1, 2]"))
+    assert aicsweep("run", "small.yaml", cwd=folder).returncode == 0
+    newer = current.read_bytes()
+    current.write_bytes(older)
+    assert aicsweep("merge", "aicsweep-results", cwd=folder).returncode == 0
+    assert json.loads(older)["plan"] != json.loads(newer)["plan"]
+    assert json.loads(current.read_bytes()) == json.loads(newer)
+
+
 def test_gc_lists_and_with_yes_removes_what_no_sweep_refers_to(folder):
     assert aicsweep("run", "small.yaml", cwd=folder).returncode == 0
     shutil.rmtree(folder / "aicsweep-results" / "sweeps")
