@@ -51,14 +51,14 @@ def verify(root: Store, prefix: str, reporter: Reporter, checked: Checked | None
     at = current.table if current else ""
     manifest = _record(proof, manifest_key(at), lambda: manifest_of(home, at), _MERGE) if at else None
     segments = segments_in(home)
-    listed = _segments_of(home, at, manifest, segments, proof) if manifest else {}
+    listed = _segments_of(home, at, manifest, segments, proof) if manifest else None
     results = _results(home, segments, listed, proof, reporter)
     check_artifacts(root, results, proof, reporter, {} if checked is None else checked)
     if current and manifest:
         proof.table = at
         if manifest.plan != current.plan:
             proof.add(ALTERED, CURRENT, f"names another plan than {manifest_key(at)}")
-        _table(home, at, manifest, results, proof, reporter)
+        _table(home, at, manifest, None if listed is None else results, proof, reporter)
     return proof
 
 
@@ -82,8 +82,8 @@ def _record(proof: Proof, key: str, read: Callable[[], T], if_missing: str) -> T
 
 def _segments_of(
     home: Store, at: str, manifest: TableManifest, there: Iterable[Listed], proof: Proof
-) -> tables.Merged:
-    """What the table was merged from: by key the digest, and why the segment was left out."""
+) -> tables.Merged | None:
+    """What the table was merged from: by key the digest, and why the segment was left out; None: not known."""
     if manifest.schema_number != MANIFEST_SCHEMA or not isinstance(manifest.segments, SegmentsRecord):
         proof.add(UNPROVEN, manifest_key(at), f"by another aicsweep, without digests: {_MERGE}")
         return dict.fromkeys((entry.key for entry in there), (None, None))
@@ -91,17 +91,19 @@ def _segments_of(
         return tables.merged_segments(home, at, manifest)
     except NotFound:
         # Of the table's files it is named as missing there.
-        pass
+        if manifest.segments.file not in manifest.files:
+            proof.add(MISSING, f"{at}/{manifest.segments.file}", _MERGE)
     except DamagedTable as error:
         proof.add(ALTERED, error.key, error.fault)
-    return {}
+    return None
 
 
 def _results(
-    home: Store, segments: Sequence[Listed], listed: tables.Merged, proof: Proof, reporter: Reporter
+    home: Store, segments: Sequence[Listed], merged: tables.Merged | None, proof: Proof, reporter: Reporter
 ) -> Results:
-    """The results that the table was merged from, each segment held to its digest."""
+    """The results that the table was merged from, each segment held to its digest; where that is not known, all."""
     there = {entry.key for entry in segments}
+    listed: tables.Merged = dict.fromkeys(there, (None, None)) if merged is None else merged
     proof.segments = len(there)
     read = 0
 
@@ -130,11 +132,12 @@ def _table(
     home: Store,
     at: str,
     manifest: TableManifest,
-    results: Results,
+    results: Results | None,
     proof: Proof,
     reporter: Reporter,
 ) -> None:
-    """The table's files held to their digests, then its content to what follows from plan and results."""
+    """The table's files held to their digests, then its content to what follows from plan and results; not where
+    it is not known of which results it was merged."""
     for name, sha256 in manifest.files.items():
         _object(home, f"{at}/{name}", sha256, proof)
     stored = _stored_table(home, at, proof)
@@ -142,6 +145,8 @@ def _table(
     if stored is None or current is None:
         return
     proof.rows = stored.num_rows
+    if results is None:
+        return
     best = merge.winners(results)
     device_s, overhead_s = ledger.device_seconds(results, best), ledger.overhead_seconds(results, best)
     computed = merge.merge(current, results, manifest.unreached, best)

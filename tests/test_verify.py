@@ -311,6 +311,50 @@ def test_a_sweep_without_its_current_table_is_found_and_said(root: Store) -> Non
     assert said(root) >= {("missing", key)}
 
 
+@pytest.mark.parametrize("damage", [None, b"{"])
+@pytest.mark.parametrize("part", ["current.json", "/manifest.json", "/segments-"])
+def test_where_it_is_not_known_what_was_merged_only_that_is_said(
+    root: Store, part: str, damage: bytes | None
+) -> None:
+    """Not that every segment came later, nor that every row differs; and what is wrong besides is still found."""
+    key = next(entry.key for entry in root.list("sweeps") if part in entry.key)
+    if damage is None:
+        remove(root, key)
+    else:
+        root.put(key, damage)
+    kind = "missing" if damage is None else "altered"
+    assert said(root) == {(kind, key)}
+    segment = first(root, "/results/")
+    root.put(segment, root.get(segment)[:-5])
+    graph = first(root, "model.onnx")
+    flip(root, graph, 0)
+    assert said(root) == {(kind, key), ("damaged", segment), ("altered", graph)}
+
+
+def test_results_that_may_have_come_later_are_not_held_against_the_table(root: Store) -> None:
+    """A segment was not there when the table was merged, and then the list of what was is gone."""
+    segment = first(root, "/results/")
+    data = root.get(segment)
+    remove(root, segment)
+    merge_again(root)
+    root.put(segment, data)
+    (prefix,) = sweep_folders(root)
+    table = json.loads(root.get(f"{prefix}/current.json"))["table"]
+    key = first(root, f"{table}/segments-")
+    remove(root, key)
+    assert said(root) == {("missing", key)}
+
+
+def test_a_list_of_segments_that_is_gone_is_said_where_the_manifest_has_no_digest_of_it(root: Store) -> None:
+    key = first(root, "/segments-")
+    name = next(entry.key for entry in root.list("sweeps") if entry.key.endswith("/manifest.json"))
+    manifest = json.loads(root.get(name))
+    del manifest["files"][key.rpartition("/")[2]]
+    root.put(name, orjson.dumps(manifest))
+    remove(root, key)
+    assert said(root) == {("missing", key)}
+
+
 def test_a_segment_of_a_hundred_megabytes_is_refused_unread(root: Store) -> None:
     segment = first(root, "/results/")
     path = root.local_path(segment.replace(".csv", "9.csv"))
