@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from runner.command_line import CENTURY, Duration
 from runner.errors import EXIT_OK, EXIT_SLOTS_FAILED, StoreError, counted
 
 if TYPE_CHECKING:
+    from runner.collect import Garbage
     from runner.store import Store
 
 _path = click.argument("path")
@@ -129,7 +131,20 @@ def gc(store: str, yes: bool, limit_s: float, output: str) -> None:
 
     root = open_store(store)
     found = collect.find(root, datetime.now(UTC), timedelta(seconds=limit_s), progress.Lines())
-    garbage = list(collect.remove(root, found)) if yes else found.garbage
+    garbage: list[Garbage] = []
+    try:
+        for item in collect.remove(root, found) if yes else found.garbage:
+            garbage.append(item)
+            if output == "text":
+                click.echo(f"{item.kind:<9} {item.size_bytes / 1e6:>10.1f} MB  {item.name}")
+    finally:
+        # Also of a removal that ends midway: what is gone by then.
+        _sum_up(root, garbage, found.blind, yes, output)
+
+
+def _sum_up(
+    root: Store, garbage: Sequence[Garbage], blind: Sequence[str], removed: bool, output: str
+) -> None:
     total = sum(item.size_bytes for item in garbage)
     if output == "json":
         listed = [
@@ -138,18 +153,16 @@ def gc(store: str, yes: bool, limit_s: float, output: str) -> None:
         ]
         summary = {
             "store": root.url,
-            "removed": yes,
+            "removed": removed,
             "size_bytes": total,
             "garbage": listed,
-            "blind": found.blind,
+            "blind": blind,
         }
         click.echo(_json(summary))
         return
-    for item in garbage:
-        click.echo(f"{item.kind:<9} {item.size_bytes / 1e6:>10.1f} MB  {item.name}")
-    for why in found.blind:
+    for why in blind:
         click.echo(f"no artefact is removed, as what refers to it can't be read: {why}", err=True)
-    done = "removed" if yes else "could be removed (--yes does it)"
+    done = "removed" if removed else "could be removed (--yes does it)"
     what = (
         f"{counted(len(garbage), 'thing')}, {total / 1e6:,.1f} MB {done}" if garbage else "nothing to remove"
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -100,7 +101,8 @@ def find(root: Store, now: datetime, older_than: timedelta, reporter: Reporter) 
 
 
 def remove(root: Store, found: Found) -> Iterator[Garbage]:
-    """Remove what was found, but for what was written to or asked for since; gives each that is gone."""
+    """Remove what was found, but for what was written to or asked for since; gives each that is gone. Raises
+    StoreError: then some of the batch at hand may be gone too, and the next look finds what is left of it."""
     for start in range(0, len(found.garbage), BATCH):
         yield from _remove(root, found.garbage[start : start + BATCH], found)
 
@@ -128,7 +130,9 @@ def _asked_since(root: Store, found: Found) -> _References:
         home = root.at(prefix) if prefix else root
         for digest, entry in plans_of(home).items():
             if found.plans.get((prefix, digest)) != entry.modified:
-                references.asked |= _asked(stored_plan(home, digest), {})
+                # Its sweep is let go at this moment: who is gone asks for nothing.
+                with suppress(NotFound):
+                    references.asked |= _asked(stored_plan(home, digest), {})
     return references
 
 

@@ -115,6 +115,26 @@ def test_a_sweep_that_begins_while_things_are_removed_keeps_what_is_left_of_them
     assert engine.run(at).exit_code == 0
 
 
+def test_a_plan_that_is_deleted_while_things_are_removed_asks_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep begins and is let go again, between the list of its plans and the look at them."""
+    gone = run(tmp_path)
+    forget(gone.root, gone.prefix)
+    looked = collect.find(gone.root, later(), DAY, Silent())
+    at = place(tmp_path, sweep(grid=GRID, models=["resnet50"], run="2"))
+    keep_plan(at.home, engine.plan_round(at, 1, {}))
+    plans_of = collect.plans_of
+
+    def let_go(home: Store) -> object:
+        plans = plans_of(home)
+        forget(at.root, at.prefix)
+        return plans
+
+    monkeypatch.setattr(collect, "plans_of", let_go)
+    assert len(list(collect.remove(gone.root, looked))) == 6
+
+
 def test_a_plan_that_comes_back_is_the_newest_again(tmp_path: Path) -> None:
     """The file was edited, and edited back: what the first plan asks for was compiled days ago."""
     at = place(tmp_path, sweep(grid=GRID))
