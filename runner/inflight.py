@@ -102,6 +102,13 @@ class Attempt:
             if not self.careful:
                 self._put(f"{item}/{self.pod}")
             raise
+        except PointFailed:
+            self._landed(item)
+            raise
+        self._landed(item)
+
+    def _landed(self, item: str) -> None:
+        """Whatever came of it, we live."""
         if self.careful:
             self._put(f"{item}/{self.pod}{DONE}")
 

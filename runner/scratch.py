@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import os
@@ -16,6 +17,8 @@ from runner.errors import Infrastructure
 
 # Why something is missing: this host's disk is full, or can't be written.
 DISK = "disk"
+# Of files: this host has no room for them.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _PREFIX = "aicsweep-scratch-"
 # A folder is made a moment before it is locked.
 _LITTER_AFTER_S = 60.0
@@ -41,10 +44,11 @@ def writing(path: Path) -> Iterator[None]:
         raise disk_error(str(error.filename or path), error.strerror or str(error)) from error
 
 
-def disk_error(where: str, why: str) -> Infrastructure:
+def disk_error(where: str, why: str, variable: str = "TMPDIR") -> Infrastructure:
+    """`variable` of the environment names the folder."""
     return Infrastructure(
         f"{where} can't be written: {why}",
-        remedy="make room there, or set TMPDIR to a folder that is writable and has room",
+        remedy=f"make room there, or set {variable} to a folder that is writable and has room",
         reason=DISK,
     )
 

@@ -71,3 +71,25 @@ def test_full_scratch_space_is_said_and_with_room_the_run_goes_on(tmp_path: Path
     done = two_runs(tmp_path, "scratch", left_bytes, str(tmp_path / "store"))
     assert "can't be written" in done.stderr
     assert "TMPDIR" in done.stderr
+
+
+def test_no_room_for_weights_is_no_verdict_on_the_sweep(tmp_path: Path) -> None:
+    """The cache of the library that fetches them takes no file: that is said, not that there are none."""
+    sweep = SWEEP.replace("fake", "onnxruntime").replace("[resnet50, mobilenet_v2]", "[squeezenet1_1]")
+    (tmp_path / "small.yaml").write_text(sweep.replace("batchSize: [1, 2]", "instances: [1]"))
+    (tmp_path / "torch").mkdir()
+    script = f"""
+mount -t tmpfs -o nr_inodes=1 none torch
+{sys.executable} -c "from runner.cli import main; main()" run small.yaml --weights pretrained
+"""
+    environment = {
+        **os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "TORCH_HOME": str(tmp_path / "torch"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "200",
+    }  # fmt: skip
+    command = ["unshare", "--map-root-user", "--mount", "bash", "-c", script]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 3, done.stderr
+    assert "No space left" in done.stderr
+    assert "TORCH_HOME" in done.stderr

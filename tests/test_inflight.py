@@ -1,7 +1,9 @@
+import contextlib
+
 import pytest
 
 from runner import inflight
-from runner.errors import BadInput, Interrupted, StoreError
+from runner.errors import BadInput, Interrupted, PointFailed, StoreError
 from runner.store import open_store
 
 
@@ -28,6 +30,24 @@ def attempt(home, pod, *items, dies_at="", stops_at="", fails=None):
         if fails:
             raise fails
     return done
+
+
+def fails_then_dies(home, pod):
+    with inflight.begin(home, "p", "00001", pod) as current:
+        with contextlib.suppress(PointFailed), current.flying("b"):
+            raise PointFailed("compile", "compile-error", "no such operator")
+        raise Killed
+
+
+def test_what_failed_in_order_is_not_what_an_attempt_died_with(home):
+    """A compiler's error, and the death of something else after it."""
+    with pytest.raises(Killed):
+        attempt(home, "pod-1", "a", dies_at="a")
+    for pod in ("pod-2", "pod-3"):
+        with pytest.raises(Killed):
+            fails_then_dies(home, pod)
+    assert seen(home)[:2] == (0, None)
+    assert inflight.deadly(home, "p") == {}
 
 
 def names(home):

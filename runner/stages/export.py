@@ -7,7 +7,6 @@ memory back, and a crash costs one model. This module and its callers never impo
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib.metadata
 import importlib.util
 import multiprocessing
@@ -31,8 +30,6 @@ from runner.result import LOG_TAIL_BYTES
 # Raised by hand whenever the same packages would write another graph.
 EXPORTER_REVISION = "2"
 TIME_LIMIT_S = 900.0
-# Of files: this host has no room for them.
-_HOSTS_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 PACKAGES = ("torch", "torchvision", "transformers", "onnx")
 
 
@@ -129,7 +126,7 @@ def _work(request: ExportRequest, folder: Path, log: Path, answer: Path) -> None
 
 def _of_files(request: ExportRequest, error: OSError) -> AicsweepError:
     """Of a host without room the model learns nothing: it is no verdict."""
-    if error.errno in _HOSTS_FAULT:
+    if error.errno in scratch.NO_ROOM:
         return scratch.disk_error(f"the graph of {request.source}", error.strerror or str(error))
     return _export_error(request, error)
 

@@ -13,8 +13,9 @@ import torchvision
 import transformers
 from torch import nn
 
+from runner import scratch
 from runner.catalogue import HUGGING_FACE
-from runner.errors import BadInput, PointFailed, Problem
+from runner.errors import AicsweepError, BadInput, PointFailed, Problem
 from runner.keys import ExportRequest
 
 SEED = 0
@@ -98,7 +99,14 @@ def _from_hub(name: str, request: ExportRequest) -> tuple[nn.Module, str, str]:
         raise _no_weights(hub_id, error, "HF_HOME") from error
 
 
-def _no_weights(name: str, error: Exception, cache: str) -> BadInput:
+def _no_weights(name: str, error: BaseException, cache: str) -> AicsweepError:
+    """`cache` names the folder of the library's own cache."""
+    within: BaseException | None = error
+    while within is not None:
+        # The libraries wrap what the file system said.
+        if isinstance(within, OSError) and within.errno in scratch.NO_ROOM:
+            return scratch.disk_error(f"the weights of {name}", within.strerror or str(within), cache)
+        within = within.__cause__ or within.__context__
     reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     remedy = f"spec.weights: random needs no download; or fill the cache that {cache} names on a machine with network"
     return BadInput([Problem("spec.weights", f"pretrained weights of {name} can't be had: {reason}", remedy)])
