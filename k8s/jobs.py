@@ -68,8 +68,8 @@ def measure_job(
     struck: Sequence[str] = (),
     elsewhere: bool = True,
 ) -> dict[str, Any]:
-    """The wave's lots, on any device nodes but the `struck` ones where pods have been `elsewhere`. A node that fails
-    each pod at once always has room, and would take all lots for which others have none. Where no other node is
+    """The wave's lots, on any device nodes but the `struck` ones where pods were well `elsewhere`. A node that fails
+    each pod at once always has room, and would take all lots for which others have none. Where no well node is
     known there may be none, and a Job that may run nowhere waits for ever: then the struck ones are the last choice.
     """
     pod = pod_template.measure_pod(child, facts, wave.first, devices=1)

@@ -42,7 +42,7 @@ def done(turn: Turn, facts: PlanFacts) -> bool:
 def _in_waves(turn: Turn, facts: PlanFacts) -> bool:
     """A wave is measured once it is compiled; wave 0, the canary, ends before any other begins."""
     struck = _struck(turn)
-    elsewhere = bool(turn.strikes().keys() - struck)
+    elsewhere = 0 in turn.strikes().values()
     opened = unstarted = 0
     canary_open = False
     spare = turn.limits.parallelism - _held(turn, facts)

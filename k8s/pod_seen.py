@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from k8s.pod_template import GRACE_S
-from runner.errors import EXIT_INFRASTRUCTURE, STORE
+from runner.errors import EXIT_INFRASTRUCTURE, INTERNAL, STORE
 
 LOST_NODE_STRIKES = 2
-# A pod that should have ended so long ago is on a node that is lost.
-LOST_AFTER = timedelta(seconds=GRACE_S + 60)
+# A pod that should have ended so long ago is on a node that is lost. When it is deleted its grace is counted in.
+LOST_AFTER = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,10 @@ class PodSeen:
         """Its device or host failed it, or the kubelet refused it: no container of it began, e.g. because the device
         that it was promised is unhealthy."""
         asked_to_go = self.disrupted or self.deleted_at is not None
-        refused = self.phase == "Failed" and self.exit_code is None and not asked_to_go
-        store = (self.message or {}).get("reason") == STORE
-        return refused or (self.exit_code == EXIT_INFRASTRUCTURE and not store)
+        refused = self.phase == "Failed" and self.exit_code is None
+        others_fault = (self.message or {}).get("reason") in (STORE, INTERNAL)
+        failed = self.exit_code == EXIT_INFRASTRUCTURE and not others_fault
+        return (refused or failed) and not asked_to_go
 
     def is_lost(self, now: datetime) -> bool:
         """It should have ended long ago: its node is gone and never says so."""

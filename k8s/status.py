@@ -93,9 +93,9 @@ class SweepStatus(Reported):
     excluded_nodes: tuple[Annotated[str, Field(max_length=253)], ...] = Field(
         default=(),
         max_length=MOST_EXCLUDED,
-        description="Nodes that failed twice in this round and the one before: they get nothing, or, where no other"
-        " node is known, only what has no room elsewhere. An edit of the spec, which may mend what failed there, clears"
-        " the list: a node that is sick is on it again after two more failures.",
+        description="Nodes that failed twice in this round and the one before: waves that begin from then on keep away"
+        " from them, or, where no well node is known, leave them what has no room elsewhere. An edit of the spec, which"
+        " may mend what failed there, clears the list: a node that is sick is on it again after two more failures.",
     )
     waiting: str | None = _text("waiting", "What it waits for, if it does.")
     message: str | None = _text("message", "What a person should know or do.")

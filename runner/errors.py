@@ -76,6 +76,8 @@ class BadInput(AicsweepError):
 
 # A reason of which no host is to blame.
 STORE = "store"
+# ... or an error of our own.
+INTERNAL = "internal"
 
 
 class Infrastructure(AicsweepError):

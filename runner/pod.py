@@ -41,6 +41,7 @@ from runner.errors import (
     EXIT_OK,
     EXIT_SLOTS_FAILED,
     EXIT_TERMINATED,
+    INTERNAL,
     AicsweepError,
     BadInput,
     Infrastructure,
@@ -89,7 +90,7 @@ def _outcome(stage: str, environment: Mapping[str, str]) -> tuple[int, Message]:
     except Exception as error:
         # Ours to mend, yet another pod may get through.
         traceback.print_exc()
-        return EXIT_INFRASTRUCTURE, _error(f"{type(error).__name__}: {error}", "internal")
+        return EXIT_INFRASTRUCTURE, _error(f"{type(error).__name__}: {error}", INTERNAL)
 
 
 def plan_(orders: Orders, root: Store) -> tuple[int, Message]:

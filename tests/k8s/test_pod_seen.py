@@ -37,6 +37,7 @@ def test_a_message_that_is_no_json_is_lost_and_the_reason_of_a_failure_is_kept()
     assert (seen.exit_code, seen.message, seen.reason) == (137, None, "OOMKilled")
 
 
+OURS = '{"error": "KeyError: x", "reason": "internal"}'
 NO_STORE = '{"error": "no bucket", "reason": "store"}'
 EVICTED = {"reason": "Evicted", "conditions": [{"type": "DisruptionTarget", "status": "True"}]}
 REFUSED = {"reason": "UnexpectedAdmissionError", "message": "no healthy devices present"}
@@ -55,6 +56,8 @@ def deleted(of, since=timedelta(0)):
         pytest.param(deleted(pod("Running"), LOST_AFTER), 2, id="its node is lost"),
         pytest.param(deleted(pod("Running")), 0, id="it is ending"),
         pytest.param(failed(3, NO_STORE), 0, id="the store was away"),
+        pytest.param(failed(3, OURS), 0, id="a mistake of ours"),
+        pytest.param(deleted(failed(3)), 0, id="it was deleted, and failed on its way out"),
         pytest.param(failed(1), 0, id="its slots failed"),
         pytest.param(failed(137), 0, id="it was killed"),
         pytest.param(pod("Failed", **EVICTED), 0, id="it was evicted"),

@@ -34,6 +34,10 @@ def test_every_pod_is_restricted_and_guaranteed(name):
     assert spec["activeDeadlineSeconds"] > 0
 
 
+def test_every_pod_hears_sigterm_while_it_begins():
+    assert all(pod(job)["shareProcessNamespace"] for job in every_job().values())
+
+
 @pytest.mark.parametrize("name", every_job())
 def test_credentials_are_single_keys_of_the_secret(name):
     container = pod(every_job()[name])["containers"][0]
