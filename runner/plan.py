@@ -28,9 +28,10 @@ from runner.lut import LutRow, LutTable
 from runner.packing import Int32s, Lots, Packed, Seconds
 from runner.plan_schema import PLAN_SCHEMA, ROW_GROUP, TEXT
 from runner.plan_writer import PlanWriter
-from runner.planfile import Plan, Task, key, read_plan
+from runner.planfile import Plan, key, read_plan
 from runner.result import CONTENDED, FAILED, INFEASIBLE, KILLED, MISSING, OK, WRONG_OUTPUT
 from runner.spec import Sweep
+from runner.task import Task
 
 __all__ = ["ANYWHERE", "Past", "Plan", "Task", "key", "make_plan", "read_plan", "still_wanted"]
 
