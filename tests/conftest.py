@@ -11,6 +11,7 @@ import pytest
 
 from runner import process
 from runner.store import Store, open_store
+from tests import finished as finished_sweep
 from tests import s3_proxy
 from tests import s3_server as s3
 from tests.pod_tables import GRID, LIMITS
@@ -60,6 +61,21 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "s3":
         return open_store(f"s3://{request.getfixturevalue('s3_bucket')}/some/prefix")
     return open_store("memory:" if request.param == "memory" else str(tmp_path / "some" / "store"))
+
+
+@pytest.fixture(scope="session")
+def finished_objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Every object of a store with a finished sweep, by key."""
+    return finished_sweep.made(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture
+def finished(tmp_path: Path, finished_objects: dict[str, bytes]) -> Store:
+    """A store with a finished sweep, to be damaged."""
+    store = open_store(str(tmp_path / "copy"))
+    for key, data in finished_objects.items():
+        store.put(key, data)
+    return store
 
 
 @pytest.fixture

@@ -56,10 +56,7 @@ def test_a_canary_without_any_verdict_is_tried_again_in_the_next_round():
 
 def test_a_canary_that_fails_in_part_stops_nothing():
     at = world()
-    for _ in range(3):
-        at.passes()
-        at.finish(at.unfinished()[0]["metadata"]["name"])
-    at.passes()
+    at.begin_measuring()
     at.finish(next(n for n in at.jobs if n.endswith("measure-0")), indexes=[1])
     assert at.run()["phase"] == "Complete"
 

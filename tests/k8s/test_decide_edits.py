@@ -10,10 +10,7 @@ from tests.k8s.world import PLAN, condition, world
 
 def test_suspending_ends_work_and_resuming_plans_anew():
     at = world()
-    for _ in range(3):
-        at.passes()
-        at.finish(at.unfinished()[0]["metadata"]["name"])
-    at.passes()
+    at.begin_measuring()
     assert at.unfinished("measure")
     at.sweep["spec"]["suspend"] = True
     at.passes()
@@ -31,10 +28,7 @@ def test_suspending_ends_work_and_resuming_plans_anew():
 
 def test_an_edit_ends_the_old_work_before_it_plans_anew():
     at = world()
-    for _ in range(3):
-        at.passes()
-        at.finish(at.unfinished()[0]["metadata"]["name"])
-    at.passes()
+    at.begin_measuring()
     running = [job["metadata"]["name"] for job in at.unfinished()]
     at.plans = [{**PLAN, "plan": "b" * 32}]
     at.edit(models=["resnet50", "resnet18"])
@@ -60,10 +54,7 @@ def test_counts_of_an_edited_spec_are_not_told_of_the_new_one():
 
 def test_old_work_that_never_goes_is_not_waited_for_without_end():
     at = world()
-    for _ in range(3):
-        at.passes()
-        at.finish(at.unfinished()[0]["metadata"]["name"])
-    at.passes()
+    at.begin_measuring()
     at.edit(models=["resnet18"])
     for job in at.unfinished():
         job["metadata"]["deletionTimestamp"] = at.now.strftime("%Y-%m-%dT%H:%M:%SZ")
