@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import process
+from runner import process_tree
 from runner.backends import Device, Measurement, qaic
 from runner.backends.qaic import bench, device, flags, gate, sdk
 from runner.cells import Cell
@@ -30,7 +30,7 @@ QUICK = bench.Limits(
 def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AICSWEEP_LOCKS", str(tmp_path / "locks"))
     # Tools that ignore SIGTERM are not waited for as long as in earnest.
-    monkeypatch.setattr(process, "GRACE_S", 0.5)
+    monkeypatch.setattr(process_tree, "GRACE_S", 0.5)
 
 
 @pytest.fixture(scope="session")
