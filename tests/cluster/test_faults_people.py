@@ -227,7 +227,10 @@ def namespace_deleted(scene: Scene) -> None:
     rig.cluster.kubectl("delete", "namespace", _GOES, "--wait=false")
     scene.fake()
     scene.ends_well()
-    until(lambda: rig.sweep(_GOES, "it") is None and not rig.jobs(_GOES) and not rig.pods(_GOES))
+    # Kubernetes looks again half of a pod's grace later (45 s), and once more for what went only then: three looks
+    # are more than the usual limit.
+    gone = lambda: rig.sweep(_GOES, "it") is None and not rig.jobs(_GOES) and not rig.pods(_GOES)  # noqa: E731
+    until(gone, f"all in {_GOES} is gone", timeout_s=240)
     assert scene.controller.ends == []
 
 
